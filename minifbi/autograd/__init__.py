@@ -1,0 +1,30 @@
+"""Reverse-mode automatic differentiation: tensors, their tape, a gradient checker."""
+
+from minifbi.autograd.gradcheck import GradientReport, check_gradients
+from minifbi.autograd.tensor import Tensor, no_grad, record
+from minifbi.autograd.functions import (
+    concatenate,
+    cross_entropy,
+    log_softmax,
+    maximum,
+    minimum,
+    softmax,
+    stack,
+    where,
+)
+
+__all__ = [
+    "GradientReport",
+    "Tensor",
+    "check_gradients",
+    "concatenate",
+    "cross_entropy",
+    "log_softmax",
+    "maximum",
+    "minimum",
+    "no_grad",
+    "record",
+    "softmax",
+    "stack",
+    "where",
+]

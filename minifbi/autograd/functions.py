@@ -1,0 +1,383 @@
+"""The operations: each computes its result and says how its gradient flows back.
+
+Every function has the same three lines: the result, the backward as a closure
+over what it needs, and ``tape.record``.  ``g`` is the gradient at the result, and
+backward returns one gradient for each input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from minifbi.autograd import tensor as tape  # the module: it imports this one in turn
+from minifbi.backends import Array
+from minifbi.errors import ShapeError
+
+if TYPE_CHECKING:
+    from minifbi.autograd.tensor import Tensor
+
+Shape = tuple[int, ...]
+
+
+def _tensors(*values: Any) -> tuple[Tensor, ...]:
+    """Make tensors of plain numbers and arrays, on the backend and dtype of those that are."""
+    like = next(value for value in values if isinstance(value, tape.Tensor))
+    return tuple(
+        value
+        if isinstance(value, tape.Tensor)
+        else tape.Tensor(value, backend=like.backend, dtype=like.dtype)
+        for value in values
+    )
+
+
+def unbroadcast(g: Array, shape: Shape) -> Array:
+    """Transpose of broadcasting: sum `g` over the axes along which `shape` was repeated."""
+    extra = g.ndim - len(shape)
+    if extra:
+        g = g.sum(axis=tuple(range(extra)))
+    stretched = tuple(i for i, n in enumerate(shape) if n == 1 and g.shape[i] != 1)
+    return g.sum(axis=stretched, keepdims=True) if stretched else g
+
+
+def _normal_axes(axis: int | tuple[int, ...] | None, ndim: int) -> tuple[int, ...]:
+    if axis is None:
+        return tuple(range(ndim))
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    return tuple(a % ndim for a in axes)
+
+
+# ---- elementwise -------------------------------------------------------------------------
+def add(a: Any, b: Any) -> Tensor:
+    """a + b, broadcast."""
+    a, b = _tensors(a, b)
+    return tape.record(
+        a.data + b.data,
+        (a, b),
+        lambda g: (unbroadcast(g, a.shape), unbroadcast(g, b.shape)),
+        "add",
+    )
+
+
+def subtract(a: Any, b: Any) -> Tensor:
+    """a - b, broadcast."""
+    a, b = _tensors(a, b)
+    return tape.record(
+        a.data - b.data,
+        (a, b),
+        lambda g: (unbroadcast(g, a.shape), unbroadcast(-g, b.shape)),
+        "subtract",
+    )
+
+
+def multiply(a: Any, b: Any) -> Tensor:
+    """a * b, elementwise, broadcast."""
+    a, b = _tensors(a, b)
+
+    def backward(g: Array) -> Sequence[Array | None]:
+        return (
+            unbroadcast(g * b.data, a.shape) if a.requires_grad else None,
+            unbroadcast(g * a.data, b.shape) if b.requires_grad else None,
+        )
+
+    return tape.record(a.data * b.data, (a, b), backward, "multiply")
+
+
+def divide(a: Any, b: Any) -> Tensor:
+    """a / b, elementwise, broadcast."""
+    a, b = _tensors(a, b)
+    quotient = a.data / b.data
+
+    def backward(g: Array) -> Sequence[Array | None]:
+        share = g / b.data
+        return unbroadcast(share, a.shape), unbroadcast(-share * quotient, b.shape)
+
+    return tape.record(quotient, (a, b), backward, "divide")
+
+
+def power(a: Tensor, exponent: float) -> Tensor:
+    """a ** exponent for a fixed number `exponent`."""
+    if isinstance(exponent, tape.Tensor):
+        raise TypeError("a ** b takes a plain number b; write (b * a.log()).exp() for a tensor b")
+    return tape.record(
+        a.data**exponent,
+        (a,),
+        lambda g: (g * exponent * a.data ** (exponent - 1),),
+        "power",
+    )
+
+
+def exp(a: Tensor) -> Tensor:
+    """Elementwise exponential."""
+    value = a.backend.xp.exp(a.data)
+    return tape.record(value, (a,), lambda g: (g * value,), "exp")
+
+
+def log(a: Tensor) -> Tensor:
+    """Elementwise natural logarithm."""
+    return tape.record(a.backend.xp.log(a.data), (a,), lambda g: (g / a.data,), "log")
+
+
+def tanh(a: Tensor) -> Tensor:
+    """Elementwise hyperbolic tangent."""
+    value = a.backend.xp.tanh(a.data)
+    return tape.record(value, (a,), lambda g: (g * (1 - value * value),), "tanh")
+
+
+def sigmoid(a: Tensor) -> Tensor:
+    """Elementwise 1 / (1 + exp(-a)), by tanh so that nothing overflows."""
+    value = 0.5 * (1 + a.backend.xp.tanh(0.5 * a.data))
+    return tape.record(value, (a,), lambda g: (g * value * (1 - value),), "sigmoid")
+
+
+def relu(a: Tensor) -> Tensor:
+    """Elementwise max(a, 0); NaN stays NaN; the derivative at 0 is 0."""
+    return tape.record(a.backend.xp.maximum(a.data, 0), (a,), lambda g: (g * (a.data > 0),), "relu")
+
+
+def absolute(a: Tensor) -> Tensor:
+    """Elementwise |a|; the derivative at 0 is 0."""
+    xp = a.backend.xp
+    return tape.record(xp.abs(a.data), (a,), lambda g: (g * xp.sign(a.data),), "absolute")
+
+
+def clip(a: Tensor, low: float, high: float) -> Tensor:
+    """Elementwise clip to [low, high]; no gradient where it clips."""
+    inside = (a.data >= low) & (a.data <= high)
+    return tape.record(a.backend.xp.clip(a.data, low, high), (a,), lambda g: (g * inside,), "clip")
+
+
+def where(condition: Array, a: Any, b: Any) -> Tensor:
+    """a where `condition` (a boolean array) holds, else b; broadcast."""
+    a, b = _tensors(a, b)
+    xp = a.backend.xp
+    return tape.record(
+        xp.where(condition, a.data, b.data),
+        (a, b),
+        lambda g: (
+            unbroadcast(xp.where(condition, g, 0), a.shape),
+            unbroadcast(xp.where(condition, 0, g), b.shape),
+        ),
+        "where",
+    )
+
+
+def maximum(a: Any, b: Any) -> Tensor:
+    """Elementwise larger of two; the gradient goes to `a` where they are equal."""
+    a, b = _tensors(a, b)
+    return where(a.data >= b.data, a, b)
+
+
+def minimum(a: Any, b: Any) -> Tensor:
+    """Elementwise smaller of two; the gradient goes to `a` where they are equal."""
+    a, b = _tensors(a, b)
+    return where(a.data <= b.data, a, b)
+
+
+# ---- matrices ----------------------------------------------------------------------------
+def matmul(a: Any, b: Any) -> Tensor:
+    """Matrix product as NumPy's ``@``: stacks of matrices broadcast, vectors are allowed."""
+    a, b = _tensors(a, b)
+    if a.ndim == 0 or b.ndim == 0:
+        raise ShapeError(f"matmul needs vectors or matrices, got shapes {a.shape} and {b.shape}")
+    if a.shape[-1] != b.shape[-2 if b.ndim > 1 else -1]:
+        raise ShapeError(
+            f"matmul of {a.shape} and {b.shape}: the last dimension of the first "
+            f"({a.shape[-1]}) must equal the {'second last' if b.ndim > 1 else 'only'} "
+            f"of the second ({b.shape[-2 if b.ndim > 1 else -1]})"
+        )
+
+    def backward(g: Array) -> Sequence[Array]:
+        # a vector is a matrix of one row (left) or one column (right)
+        left = a.data[None, :] if a.ndim == 1 else a.data
+        right = b.data[:, None] if b.ndim == 1 else b.data
+        if b.ndim == 1:
+            g = g[..., None]
+        if a.ndim == 1:
+            g = g[..., None, :]
+        grad_a = unbroadcast(g @ right.swapaxes(-1, -2), left.shape)
+        grad_b = unbroadcast(left.swapaxes(-1, -2) @ g, right.shape)
+        return grad_a.reshape(a.shape), grad_b.reshape(b.shape)
+
+    return tape.record(a.data @ b.data, (a, b), backward, "matmul")
+
+
+# ---- reductions --------------------------------------------------------------------------
+def sum(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """Sum over `axis`."""
+    axes = _normal_axes(axis, a.ndim)
+    kept = tuple(1 if i in axes else n for i, n in enumerate(a.shape))
+    xp = a.backend.xp
+    return tape.record(
+        xp.asarray(a.data.sum(axis=axes, keepdims=keepdims)),
+        (a,),
+        lambda g: (xp.broadcast_to(g.reshape(kept), a.shape),),
+        "sum",
+    )
+
+
+def mean(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """Mean over `axis`."""
+    count = 1
+    for i in _normal_axes(axis, a.ndim):
+        count *= a.shape[i]
+    if count == 0:
+        raise ShapeError(f"mean over no elements: shape {a.shape}, axis {axis}")
+    return multiply(sum(a, axis, keepdims), 1.0 / count)
+
+
+def max(a: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """Maximum over one axis or all; the gradient goes to the first of equals."""
+    if axis is None:
+        value = max(reshape(a, (-1,)), 0)
+        return reshape(value, (1,) * a.ndim) if keepdims else value
+    xp = a.backend.xp
+    winners = xp.expand_dims(a.data.argmax(axis=axis), axis)
+    value = xp.take_along_axis(a.data, winners, axis=axis)
+
+    def backward(g: Array) -> Sequence[Array]:
+        out = xp.zeros_like(a.data)
+        xp.put_along_axis(out, winners, g.reshape(winners.shape), axis=axis)
+        return (out,)
+
+    return tape.record(value if keepdims else value.squeeze(axis), (a,), backward, "max")
+
+
+# ---- shapes ------------------------------------------------------------------------------
+def reshape(a: Tensor, shape: Shape) -> Tensor:
+    """The same elements in another shape."""
+    return tape.record(a.data.reshape(shape), (a,), lambda g: (g.reshape(a.shape),), "reshape")
+
+
+def transpose(a: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Axes in another order."""
+    back = tuple(int(i) for i in np.argsort(axes))
+    return tape.record(a.data.transpose(axes), (a,), lambda g: (g.transpose(back),), "transpose")
+
+
+def squeeze(a: Tensor, axis: int) -> Tensor:
+    """Drop an axis of length 1."""
+    return tape.record(a.data.squeeze(axis), (a,), lambda g: (g.reshape(a.shape),), "squeeze")
+
+
+def expand_dims(a: Tensor, axis: int) -> Tensor:
+    """Insert an axis of length 1."""
+    value = a.backend.xp.expand_dims(a.data, axis)
+    return tape.record(value, (a,), lambda g: (g.reshape(a.shape),), "expand_dims")
+
+
+def broadcast_to(a: Tensor, shape: Shape) -> Tensor:
+    """Repeat along axes of length 1."""
+    value = a.backend.xp.broadcast_to(a.data, shape)
+    return tape.record(value, (a,), lambda g: (unbroadcast(g, a.shape),), "broadcast_to")
+
+
+def pad(a: Tensor, widths: Sequence[tuple[int, int]]) -> Tensor:
+    """Zeros around the borders."""
+    inner = tuple(slice(low, low + n) for (low, _), n in zip(widths, a.shape, strict=True))
+    return tape.record(a.backend.xp.pad(a.data, widths), (a,), lambda g: (g[inner],), "pad")
+
+
+def take(a: Tensor, index: Any) -> Tensor:
+    """a[index] with NumPy's indexing; an element taken twice gets both gradients."""
+    if isinstance(index, tape.Tensor):
+        raise TypeError("index a tensor with integers, slices or integer arrays, not with a Tensor")
+    xp = a.backend.xp
+
+    def backward(g: Array) -> Sequence[Array]:
+        out = xp.zeros_like(a.data)
+        xp.add.at(out, index, g)
+        return (out,)
+
+    return tape.record(xp.asarray(a.data[index]), (a,), backward, "take")
+
+
+def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
+    """Join along an existing axis."""
+    tensors = _tensors(*tensors)
+    xp = tensors[0].backend.xp
+    ends = np.cumsum([t.shape[axis] for t in tensors])[:-1].tolist()
+    return tape.record(
+        xp.concatenate([t.data for t in tensors], axis=axis),
+        tensors,
+        lambda g: xp.split(g, ends, axis=axis),
+        "concatenate",
+    )
+
+
+def stack(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
+    """Join along a new axis."""
+    return concatenate([expand_dims(t, axis) for t in _tensors(*tensors)], axis)
+
+
+# ---- classification ----------------------------------------------------------------------
+def log_softmax(logits: Tensor, axis: int = -1) -> Tensor:
+    """log(exp(y) / sum exp(y)) along `axis`, shifted by the maximum so that nothing overflows."""
+    xp = logits.backend.xp
+    shifted = logits.data - logits.data.max(axis=axis, keepdims=True)
+    value = shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))
+    return tape.record(
+        value,
+        (logits,),
+        lambda g: (g - xp.exp(value) * g.sum(axis=axis, keepdims=True),),
+        "log_softmax",
+    )
+
+
+def softmax(logits: Tensor, axis: int = -1) -> Tensor:
+    """exp(y) / sum exp(y) along `axis`."""
+    return exp(log_softmax(logits, axis))
+
+
+def check_labels(labels: Any, batch: int, classes: int) -> Any:
+    """Labels as an int64 NumPy array (N,), after checking their shape, type and range."""
+    array = np.asarray(labels)
+    if array.shape != (batch,):
+        raise ShapeError(f"labels have shape {array.shape}, expected ({batch},): one an image")
+    if array.dtype.kind not in "iu":
+        raise ShapeError(f"labels must be integers, not {array.dtype}")
+    wrong = np.flatnonzero((array < 0) | (array >= classes))
+    if wrong.size:
+        raise ShapeError(
+            f"label {array[wrong[0]]} at position {wrong[0]} is outside 0..{classes - 1}, "
+            f"the classes of a net with {classes} outputs"
+        )
+    return array.astype(np.int64, copy=False)
+
+
+def cross_entropy(logits: Tensor, labels: Any) -> Tensor:
+    """Task loss L_TSK of Eq. (4): mean over the batch of -log softmax(logits)[label].
+
+    Parameters
+    ----------
+    logits : Tensor, shape (N, F)
+    labels : array_like of int, shape (N,)
+        Classes, 0 to F - 1.
+
+    Returns
+    -------
+    Tensor, shape ()
+
+    Raises
+    ------
+    ShapeError
+        If logits are not (N, F), or a label is not an integer in range.
+    """
+    if logits.ndim != 2 or logits.shape[0] == 0:
+        raise ShapeError(f"cross_entropy needs logits of shape (N, F), N > 0, got {logits.shape}")
+    n, classes = logits.shape
+    xp = logits.backend.xp
+    hot = (xp.arange(n), logits.backend.asarray(check_labels(labels, n, classes)))
+    # log_softmax and its gradient written out: softmax minus the one-hot label
+    shifted = logits.data - logits.data.max(axis=1, keepdims=True)
+    log_p = shifted - xp.log(xp.exp(shifted).sum(axis=1, keepdims=True))
+
+    def backward(g: Array) -> Sequence[Array]:
+        grad = xp.exp(log_p)
+        grad[hot] -= 1
+        return (grad * (g / n),)
+
+    return tape.record(xp.asarray(-log_p[hot].mean()), (logits,), backward, "cross_entropy")
+

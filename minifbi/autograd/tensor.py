@@ -1,0 +1,309 @@
+"""A tensor that remembers how it was made.
+
+Each operation on tensors computes its result at once and, where a gradient may
+be asked for later, writes a :class:`Node` for it: which tensors went in, and
+how a gradient at the result becomes gradients at the inputs.  The nodes of one
+computation form the *tape*.  ``loss.backward()`` walks the tape from the loss
+back to the leaves.
+
+The relevance pass of the paper is a computation like any other.  It is written
+on the same tape as the forward pass, so that one ``backward()`` differentiates
+through both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+
+from minifbi.autograd.operators import Operators
+from minifbi.backends import Array, Backend, get_backend
+from minifbi.errors import BackendMismatchError, ShapeError
+
+BackwardFunction = Callable[[Array], Sequence[Array | None]]
+
+# A context variable and not a global flag: threads and generators keep their own.
+_recording: ContextVar[bool] = ContextVar("minifbi_recording", default=True)
+
+
+@contextlib.contextmanager
+def no_grad() -> Iterator[None]:
+    """Compute without writing a tape: for evaluation, where no gradient is wanted.
+
+    Examples
+    --------
+    >>> w = Tensor([1.0, 2.0], requires_grad=True)
+    >>> with no_grad():
+    ...     (w * w).requires_grad
+    False
+    """
+    token = _recording.set(False)
+    try:
+        yield
+    finally:
+        _recording.reset(token)
+
+
+class Node:
+    """One entry of the tape.
+
+    Attributes
+    ----------
+    inputs : tuple of Tensor
+        What went into the operation.
+    backward : callable
+        Takes the gradient at the result, an array of the result's shape, and
+        returns one array (or None) for each input, of that input's shape.
+    name : str
+        The operation, for error messages and drawings.
+    """
+
+    __slots__ = ("backward", "inputs", "name")
+
+    def __init__(self, inputs: tuple[Tensor, ...], backward: BackwardFunction, name: str) -> None:
+        self.inputs = inputs
+        self.backward = backward
+        self.name = name
+
+
+class Tensor(Operators):
+    """An array, the gradient of some loss with respect to it, and its place on the tape.
+
+    Parameters
+    ----------
+    data : array_like
+        Numbers.  Floating arrays keep their dtype (float32 or float64);
+        integers, booleans and Python numbers become float64 unless `dtype` is given.
+    requires_grad : bool
+        Whether ``backward()`` should fill :attr:`grad`.
+    backend : str or Backend
+        Where the array lives and how its kernels run (default "numpy").
+    dtype : dtype, optional
+        float32 or float64.
+
+    Attributes
+    ----------
+    data : array
+        The array itself.  It is not copied where it need not be.
+    grad : array or None
+        The gradient, of the shape and dtype of `data`; ``backward()`` *adds* to
+        it, so that gradients of several losses accumulate.
+    requires_grad : bool
+    backend : Backend
+
+    Raises
+    ------
+    TypeError
+        If the dtype is neither float32 nor float64.
+
+    Examples
+    --------
+    >>> x = Tensor([3.0, 4.0], requires_grad=True)
+    >>> loss = (x * x).sum()
+    >>> loss.backward()
+    >>> x.grad
+    array([6., 8.])
+    """
+
+    __slots__ = ("backend", "data", "grad", "node", "requires_grad")
+
+    # NumPy must leave `array * tensor` to Tensor.__rmul__ instead of looping over it.
+    __array_ufunc__ = None
+
+    def __init__(
+        self,
+        data: Any,
+        requires_grad: bool = False,
+        backend: str | Backend = "numpy",
+        dtype: Any = None,
+    ) -> None:
+        self.backend = get_backend(backend)
+        array = self.backend.asarray(data, dtype)
+        if array.dtype.kind in "iub":
+            array = array.astype(np.float64)
+        if array.dtype not in (np.float32, np.float64):
+            raise TypeError(
+                f"a Tensor holds float32 or float64, not {array.dtype}; "
+                f"convert the array first, for example with .astype(np.float32)"
+            )
+        self.data: Array = array
+        self.grad: Array | None = None
+        self.requires_grad = requires_grad
+        self.node: Node | None = None
+
+    # ---- what it looks like ----------------------------------------------------------
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array."""
+        return tuple(self.data.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
+        return np.dtype(self.data.dtype)
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return int(self.data.ndim)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return int(self.data.size)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __repr__(self) -> str:
+        made_by = f", made by {self.node.name}" if self.node else ""
+        grad = ", requires_grad=True" if self.requires_grad else ""
+        return f"Tensor({self.data!r}{grad}{made_by})"
+
+    def item(self) -> float:
+        """The number in a tensor of one element."""
+        return float(self.data.reshape(-1)[0]) if self.size == 1 else float(self.data.item())
+
+    def numpy(self) -> Any:
+        """The numbers as a NumPy array, wherever they live."""
+        return self.backend.to_numpy(self.data)
+
+    def detach(self) -> Tensor:
+        """The same numbers, off the tape: no gradient flows through the result."""
+        return Tensor(self.data, backend=self.backend)
+
+    # ---- gradients -------------------------------------------------------------------
+    def zero_grad(self) -> None:
+        """Forget the accumulated gradient."""
+        self.grad = None
+
+    def backward(self, grad: Any = None) -> None:
+        """Add the gradient of this tensor to ``.grad`` of every leaf that it was made from.
+
+        Parameters
+        ----------
+        grad : array_like, optional
+            Gradient of the final loss with respect to this tensor, of its
+            shape.  May be left out for a tensor of one element, where it is 1.
+
+        Raises
+        ------
+        ShapeError
+            If `grad` is missing for a tensor of several elements, or has
+            another shape.
+        RuntimeError
+            If nothing was recorded: no input required a gradient, or the tensor
+            was made under ``no_grad()``.
+        """
+        if not self.requires_grad:
+            raise RuntimeError(
+                "backward() on a tensor that has no tape behind it: no input had "
+                "requires_grad=True, or it was computed under no_grad()"
+            )
+        if grad is None:
+            if self.size != 1:
+                raise ShapeError(
+                    f"backward() without an argument needs a tensor of one element, this one has "
+                    f"shape {self.shape}; sum it, or pass the gradient with respect to it"
+                )
+            seed = self.backend.xp.ones_like(self.data)
+        else:
+            seed = self.backend.asarray(grad, self.dtype)
+            if tuple(seed.shape) != self.shape:
+                raise ShapeError(
+                    f"backward() got a gradient of shape {tuple(seed.shape)} "
+                    f"for a tensor of shape {self.shape}; the two must be equal"
+                )
+
+        # Gradients on their way, by tensor.  A tensor that is used twice collects
+        # from both uses, so it may pass its gradient on only when every use has
+        # reported: that is what the order below guarantees.
+        pending: dict[int, Array] = {id(self): seed}
+        for tensor in backward_order(self):
+            gradient = pending.pop(id(tensor), None)
+            if gradient is None:
+                continue
+            if tensor.node is None:  # a leaf: nothing lies behind it
+                tensor.grad = gradient if tensor.grad is None else tensor.grad + gradient
+                continue
+            shares = tensor.node.backward(gradient)
+            for source, share in zip(tensor.node.inputs, shares, strict=True):
+                if share is None or not source.requires_grad:
+                    continue
+                if share.shape != source.data.shape:
+                    raise ShapeError(
+                        f"the backward of {tensor.node.name!r} returned a gradient of shape "
+                        f"{tuple(share.shape)} for an input of shape {source.shape}"
+                    )
+                known = pending.get(id(source))
+                # never `known += share`: an operation may hand one array to two inputs
+                pending[id(source)] = share if known is None else known + share
+
+
+def backward_order(result: Tensor) -> list[Tensor]:
+    """All tensors behind `result`, each one after every tensor that it went into.
+
+    This is a topological order, found by a depth-first walk and reversed.  It
+    matters: take ``y = x * x; z = y + x``.  If ``y`` passed its gradient on to
+    ``x`` and ``x`` reported before the direct share from ``z`` arrived, a part
+    of the gradient would be lost.  The walk keeps its own stack, since a deep
+    network would overflow Python's.
+    """
+    order: list[Tensor] = []
+    seen = {id(result)}
+    stack: list[tuple[Tensor, int]] = [(result, 0)]
+    while stack:
+        tensor, next_input = stack.pop()
+        inputs = tensor.node.inputs if tensor.node else ()
+        if next_input < len(inputs):
+            stack.append((tensor, next_input + 1))  # come back for the other inputs
+            source = inputs[next_input]
+            if source.requires_grad and id(source) not in seen:
+                seen.add(id(source))
+                stack.append((source, 0))
+        else:
+            order.append(tensor)  # everything behind it is already listed
+    order.reverse()
+    return order
+
+
+def record(data: Array, inputs: Sequence[Tensor], backward: BackwardFunction, name: str) -> Tensor:
+    """Make the result of an operation, with its entry on the tape if one is needed.
+
+    Parameters
+    ----------
+    data : array
+        The result, on the backend of the inputs.
+    inputs : sequence of Tensor
+        What it was computed from; all on one backend.
+    backward : callable
+        See :class:`Node`.
+    name : str
+        The operation's name.
+
+    Returns
+    -------
+    Tensor
+
+    Raises
+    ------
+    BackendMismatchError
+        If the inputs live on different backends.
+    """
+    backend = inputs[0].backend
+    for tensor in inputs:
+        if tensor.backend is not backend:
+            raise BackendMismatchError(
+                f"{name} got tensors of two backends, {backend.name!r} and "
+                f"{tensor.backend.name!r}; make both with the same backend="
+            )
+    result = Tensor.__new__(Tensor)
+    result.data, result.backend, result.grad, result.node = data, backend, None, None
+    result.requires_grad = _recording.get() and any(t.requires_grad for t in inputs)
+    if result.requires_grad:
+        result.node = Node(tuple(inputs), backward, name)
+    return result

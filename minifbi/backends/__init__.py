@@ -1,0 +1,99 @@
+"""Backends: numpy (readable reference), numba (fast on a CPU), cupy (GPU).
+
+``get_backend(name)`` hands out a backend; nothing is swapped behind anyone's
+back.  A backend that was named and cannot run is an error, never a silent
+fall-back; only ``"auto"`` chooses, and the object it returns says what it chose.
+"""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+
+from minifbi.backends.base import Array, Backend, Pair, output_size
+from minifbi.errors import BackendUnavailableError, ConfigError
+
+__all__ = [
+    "BACKEND_NAMES",
+    "Array",
+    "Backend",
+    "Pair",
+    "backend_status",
+    "get_backend",
+    "output_size",
+]
+
+BACKEND_NAMES = ("numpy", "numba", "cupy")
+
+
+@cache
+def _load(name: str) -> Backend:
+    """Make the one object of a backend, importing what it needs only now."""
+    if name == "numpy":
+        from minifbi.backends.numpy_backend import NumpyBackend
+
+        return NumpyBackend()
+    if name == "numba":
+        try:
+            importlib.import_module("numba")
+        except Exception as error:  # a numba that does not fit its NumPy raises anything
+            raise BackendUnavailableError(
+                f"backend 'numba' cannot run here: importing numba failed with "
+                f"{type(error).__name__}: {error}. Install it with `pip install numba`, "
+                f"or choose backend='numpy'."
+            ) from error
+        from minifbi.backends.numba_backend import NumbaBackend
+
+        return NumbaBackend()
+    raise BackendUnavailableError(
+        "backend 'cupy' is not built yet in this version of minifbi: its name is reserved for "
+        "NVIDIA GPUs. Choose --backend numba (fast on a CPU) or --backend numpy."
+    )
+
+
+def get_backend(name: str | Backend = "auto") -> Backend:
+    """Return a backend by name.
+
+    Parameters
+    ----------
+    name : {"auto", "numpy", "numba", "cupy"} or Backend
+        "auto" takes numba where it imports, else numpy.  A backend object is
+        returned as it is.
+
+    Returns
+    -------
+    Backend
+        The one object of that backend in this process.
+
+    Raises
+    ------
+    ConfigError
+        If there is no backend of that name.
+    BackendUnavailableError
+        If the backend that was named cannot run here; the message says why.
+    """
+    if isinstance(name, Backend):
+        return name
+    if name == "auto":
+        try:
+            return _load("numba")
+        except BackendUnavailableError:
+            return _load("numpy")
+    if name not in BACKEND_NAMES:
+        raise ConfigError(
+            f"unknown backend {name!r}: expected one of 'auto', "
+            + ", ".join(repr(known) for known in BACKEND_NAMES)
+        )
+    return _load(name)
+
+
+def backend_status() -> dict[str, str]:
+    """Say for each backend whether it runs here: "ok", or the reason why not."""
+    status = {}
+    for name in BACKEND_NAMES:
+        try:
+            get_backend(name)
+            status[name] = "ok"
+        except BackendUnavailableError as error:
+            status[name] = str(error)
+    return status

@@ -1,0 +1,120 @@
+"""The contract of a backend: where arrays live and how the heavy kernels run.
+
+A backend offers an array module ``xp`` (NumPy's interface) for everything
+elementwise, and these kernels:
+
+====================  =========================================================
+the closed trio       ``conv2d``, its transpose ``conv2d_transpose`` and the
+                      weight gradient ``conv2d_weight``.  A layer with weights
+                      needs no other linear map, forward, relevance and
+                      backward included (see :mod:`minifbi.layers.conv`).
+maximum pooling       ``max_pool2d`` with its winners, and the two maps that the
+                      winners define: ``max_pool2d_scatter`` (what belongs to a
+                      window goes to its winner) and ``max_pool2d_gather`` (the
+                      transpose: each window reads its winner).
+average pooling       ``avg_pool2d`` and its transpose.
+====================  =========================================================
+
+All kernels take and return arrays of logical shape (N, C, H, W), and in one
+floating dtype (float32 or float64).  The *memory order* of the result is the
+backend's own choice, as with PyTorch's ``memory_format``: the numpy backend
+keeps the batch first, the numba backend the batch last.
+
+`stride`, `padding` and `kernel` are pairs (vertical, horizontal).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+Array = Any  # a NumPy or CuPy array; their common interface has no type of its own
+Pair = tuple[int, int]
+
+
+def output_size(size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
+    """Height and width of a convolution's or pooling's output (rounded down).
+
+    Parameters
+    ----------
+    size, kernel, stride, padding : pair of int
+        Input size, window, step and zero border, each (vertical, horizontal).
+
+    Returns
+    -------
+    pair of int
+        ``(size + 2 * padding - kernel) // stride + 1`` in each direction; not
+        positive where the window does not fit.
+    """
+    return (
+        (size[0] + 2 * padding[0] - kernel[0]) // stride[0] + 1,
+        (size[1] + 2 * padding[1] - kernel[1]) // stride[1] + 1,
+    )
+
+
+class Backend(ABC):
+    """What a backend offers.  See the module's text for the shapes."""
+
+    name: str
+    xp: Any
+
+    def __repr__(self) -> str:
+        return f"<minifbi backend {self.name!r}>"
+
+    # ---- moving arrays ---------------------------------------------------------------
+    @abstractmethod
+    def asarray(self, array: Any, dtype: Any = None) -> Array:
+        """Bring a NumPy array (or nested lists) to where this backend computes."""
+
+    @abstractmethod
+    def to_numpy(self, array: Array) -> Any:
+        """Bring one of this backend's arrays back as a NumPy array."""
+
+    # ---- the closed trio -------------------------------------------------------------
+    @abstractmethod
+    def conv2d(self, x: Array, weight: Array, stride: Pair, padding: Pair) -> Array:
+        """Cross-correlation: x (N, C, H, W), weight (O, C, kh, kw) -> (N, O, OH, OW)."""
+
+    @abstractmethod
+    def conv2d_transpose(
+        self, g: Array, weight: Array, stride: Pair, padding: Pair, size: Pair
+    ) -> Array:
+        """Transpose of ``conv2d`` in x: g (N, O, OH, OW) -> (N, C, H, W), `size` = (H, W)."""
+
+    @abstractmethod
+    def conv2d_weight(self, x: Array, g: Array, kernel: Pair, stride: Pair, padding: Pair) -> Array:
+        """Transpose of ``conv2d`` in its weight: x (N, C, H, W), g (N, O, OH, OW) -> (O, C, kh, kw)."""
+
+    # ---- pooling ---------------------------------------------------------------------
+    @abstractmethod
+    def max_pool2d(
+        self, x: Array, kernel: Pair, stride: Pair, padding: Pair
+    ) -> tuple[Array, Array]:
+        """Maximum of each window, and the winner's place in it.
+
+        Returns the maxima (N, C, OH, OW) and the winners, same shape, small
+        unsigned integers ``row * kw + column`` inside the window; the first of
+        equals wins, the padding never does, and NaN wins over everything.
+        """
+
+    @abstractmethod
+    def max_pool2d_scatter(
+        self, g: Array, winners: Array, kernel: Pair, stride: Pair, padding: Pair, size: Pair
+    ) -> Array:
+        """Add g (N, C, OH, OW) at the winners' places in a map of zeros (N, C, H, W)."""
+
+    @abstractmethod
+    def max_pool2d_gather(
+        self, x: Array, winners: Array, kernel: Pair, stride: Pair, padding: Pair
+    ) -> Array:
+        """Read x (N, C, H, W) at the winners' places: the transpose of the scatter."""
+
+    @abstractmethod
+    def avg_pool2d(self, x: Array, kernel: Pair, stride: Pair, padding: Pair) -> Array:
+        """Mean of each window, the zeros of the padding counted (PyTorch's default)."""
+
+    @abstractmethod
+    def avg_pool2d_transpose(
+        self, g: Array, kernel: Pair, stride: Pair, padding: Pair, size: Pair
+    ) -> Array:
+        """Transpose of ``avg_pool2d``: g (N, C, OH, OW) -> (N, C, H, W), `size` = (H, W)."""

@@ -1,0 +1,128 @@
+"""The readable reference: every kernel in a few lines of NumPy.
+
+This file is the specification.  The other backends must agree with it to
+rounding, and the tests hold them to it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minifbi.backends.base import Array, Backend, Pair, output_size
+
+
+class NumpyBackend(Backend):
+    """im2col, matrix product, col2im.
+
+    The code uses nothing but ``self.xp``, so that a backend whose arrays obey
+    NumPy's interface inherits it and overrides only what it does better.
+    """
+
+    name = "numpy"
+    xp: Any = np
+
+    def asarray(self, array: Any, dtype: Any = None) -> Array:
+        return self.xp.asarray(array, dtype=dtype)
+
+    def to_numpy(self, array: Array) -> Any:
+        return np.asarray(array)
+
+    # ---- windows ---------------------------------------------------------------------
+    def _pad(self, x: Array, padding: Pair, value: float = 0.0) -> Array:
+        (ph, pw) = padding
+        if ph == 0 and pw == 0:
+            return x
+        return self.xp.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)), constant_values=value)
+
+    def _windows(self, x: Array, kernel: Pair, stride: Pair) -> Array:
+        """Every window of a padded x, as a view: (N, C, OH, OW, kh, kw)."""
+        view = self.xp.lib.stride_tricks.sliding_window_view(x, kernel, axis=(2, 3))
+        return view[:, :, :: stride[0], :: stride[1]]
+
+    def _add_windows(self, parts: Array, stride: Pair, padding: Pair, size: Pair) -> Array:
+        """Transpose of pad-and-window (col2im): where windows overlap, their parts add up.
+
+        `parts` is (N, C, OH, OW, kh, kw); the result is (N, C, H, W) with `size` = (H, W).
+        """
+        n, c, oh, ow, kh, kw = parts.shape
+        (sh, sw), (ph, pw), (h, w) = stride, padding, size
+        padded = self.xp.zeros((n, c, h + 2 * ph, w + 2 * pw), dtype=parts.dtype)
+        for i in range(kh):
+            for j in range(kw):
+                # one place of the window, in all windows at once: these never overlap
+                rows = slice(i, i + sh * oh, sh)
+                columns = slice(j, j + sw * ow, sw)
+                padded[:, :, rows, columns] += parts[..., i, j]
+        return padded[:, :, ph : ph + h, pw : pw + w]
+
+    # ---- the closed trio -------------------------------------------------------------
+    def _im2col(self, x: Array, kernel: Pair, stride: Pair, padding: Pair) -> Array:
+        """Each window as one column: (C*kh*kw, N*OH*OW)."""
+        windows = self._windows(self._pad(x, padding), kernel, stride)
+        n, c, oh, ow, kh, kw = windows.shape
+        return windows.transpose(1, 4, 5, 0, 2, 3).reshape(c * kh * kw, n * oh * ow)
+
+    def conv2d(self, x: Array, weight: Array, stride: Pair, padding: Pair) -> Array:
+        n, _, h, w = x.shape
+        o, _, kh, kw = weight.shape
+        oh, ow = output_size((h, w), (kh, kw), stride, padding)
+        columns = self._im2col(x, (kh, kw), stride, padding)  # (C*kh*kw, N*OH*OW)
+        z = weight.reshape(o, -1) @ columns  # (O, N*OH*OW)
+        return z.reshape(o, n, oh, ow).transpose(1, 0, 2, 3)  # (N, O, OH, OW)
+
+    def conv2d_transpose(
+        self, g: Array, weight: Array, stride: Pair, padding: Pair, size: Pair
+    ) -> Array:
+        n, o, oh, ow = g.shape
+        _, c, kh, kw = weight.shape
+        g_rows = g.transpose(1, 0, 2, 3).reshape(o, -1)  # (O, N*OH*OW)
+        columns = weight.reshape(o, -1).T @ g_rows  # (C*kh*kw, N*OH*OW)
+        parts = columns.reshape(c, kh, kw, n, oh, ow).transpose(3, 0, 4, 5, 1, 2)
+        return self._add_windows(parts, stride, padding, size)
+
+    def conv2d_weight(self, x: Array, g: Array, kernel: Pair, stride: Pair, padding: Pair) -> Array:
+        o = g.shape[1]
+        columns = self._im2col(x, kernel, stride, padding)  # (C*kh*kw, N*OH*OW)
+        g_rows = g.transpose(1, 0, 2, 3).reshape(o, -1)  # (O, N*OH*OW)
+        return (g_rows @ columns.T).reshape(o, x.shape[1], *kernel)
+
+    # ---- pooling ---------------------------------------------------------------------
+    def max_pool2d(
+        self, x: Array, kernel: Pair, stride: Pair, padding: Pair
+    ) -> tuple[Array, Array]:
+        windows = self._windows(self._pad(x, padding, -np.inf), kernel, stride)
+        flat = windows.reshape(*windows.shape[:4], -1)  # (N, C, OH, OW, kh*kw)
+        winners = flat.argmax(axis=-1)  # argmax takes the first of equals
+        maxima = self.xp.take_along_axis(flat, winners[..., None], axis=-1)[..., 0]
+        return maxima, winners.astype(np.min_scalar_type(kernel[0] * kernel[1] - 1))
+
+    def _winner_mask(self, winners: Array, kernel: Pair) -> Array:
+        """True at the winner's place of each window: (N, C, OH, OW, kh, kw)."""
+        places = self.xp.arange(kernel[0] * kernel[1], dtype=winners.dtype).reshape(kernel)
+        return winners[..., None, None] == places
+
+    def max_pool2d_scatter(
+        self, g: Array, winners: Array, kernel: Pair, stride: Pair, padding: Pair, size: Pair
+    ) -> Array:
+        parts = self.xp.where(self._winner_mask(winners, kernel), g[..., None, None], 0)
+        return self._add_windows(parts.astype(g.dtype, copy=False), stride, padding, size)
+
+    def max_pool2d_gather(
+        self, x: Array, winners: Array, kernel: Pair, stride: Pair, padding: Pair
+    ) -> Array:
+        windows = self._windows(self._pad(x, padding), kernel, stride)
+        # not a sum of products with the mask: 0 * inf would be NaN
+        picked = self.xp.where(self._winner_mask(winners, kernel), windows, 0)
+        return picked.sum(axis=(-2, -1)).astype(x.dtype, copy=False)
+
+    def avg_pool2d(self, x: Array, kernel: Pair, stride: Pair, padding: Pair) -> Array:
+        return self._windows(self._pad(x, padding), kernel, stride).mean(axis=(-2, -1))
+
+    def avg_pool2d_transpose(
+        self, g: Array, kernel: Pair, stride: Pair, padding: Pair, size: Pair
+    ) -> Array:
+        share = g / (kernel[0] * kernel[1])  # each input's share of the mean
+        parts = self.xp.broadcast_to(share[..., None, None], (*g.shape, *kernel))
+        return self._add_windows(parts, stride, padding, size)

@@ -1,0 +1,224 @@
+"""The forward-backward interacted-activation (FBI) loss: Eq. (2), (3) and (4), one function each.
+
+The symbols are the paper's (Yoo, Kim and Kang 2019):
+
+=============  =====================================================================
+a_i^+          forward activation of layer i; a_0^+ is the image
+a_i^-          backward activation ("relevance") at the *input* of layer i, of the shape of
+               a_{i-1}^+
+K              number of functional layers: convolution and dense layers
+=============  =====================================================================
+
+Everything here is an ordinary computation on the tape, so ``backward()`` of the
+objective differentiates through both passes, a^+ and a^- alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from minifbi.autograd import Tensor, record
+from minifbi.autograd.functions import check_labels
+from minifbi.backends import Array
+from minifbi.errors import ConfigError, ShapeError
+from minifbi.layers import Layer, Step
+
+STARTS = ("target", "logits", "predicted")
+REDUCTIONS = ("sum", "mean")
+
+
+def forward_pass(model: Layer, x: Any) -> list[Step]:
+    """Step 1, Eq. (1): apply the model and keep every a_i^+.
+
+    Parameters
+    ----------
+    model : Layer
+    x : Tensor or array, shape (N, C, H, W)
+
+    Returns
+    -------
+    list of Step
+        One a layer, first to last: ``step.x`` is a_{i-1}^+, ``steps[-1].z`` are the logits.
+    """
+    return model.trace(x)
+
+
+def start_ratio(logits: Tensor, start: str = "target", labels: Any = None) -> Tensor:
+    """The ratio a_{K+1}^- / a_K^+ with which the relevance pass starts, at the logits.
+
+    Parameters
+    ----------
+    logits : Tensor, shape (N, F)
+    start : {"target", "logits", "predicted"}
+        Which logits are the relevance to be explained: that of the true class
+        (as in Bach et al. 2015), all of them, or the largest (the first of
+        equals).  The ratio is 1 there and 0 elsewhere.
+    labels : array_like of int, shape (N,)
+        The true classes; needed for "target" only.
+
+    Returns
+    -------
+    Tensor, shape (N, F)
+
+    Raises
+    ------
+    ConfigError
+        If `start` is unknown, or "target" has no labels.
+    ShapeError
+        If the logits are not (N, F), or the labels do not fit them.
+    """
+    if start not in STARTS:
+        raise ConfigError(f"start={start!r}: expected one of {', '.join(STARTS)}")
+    if logits.ndim != 2:
+        raise ShapeError(f"the relevance pass starts at logits (N, F), got shape {logits.shape}")
+    backend, (n, classes) = logits.backend, logits.shape
+    if start == "logits":
+        return Tensor(backend.xp.ones_like(logits.data), backend=backend)
+    if start == "target":
+        if labels is None:
+            raise ConfigError("start='target' needs the labels; pass them, or use 'predicted'")
+        chosen = backend.asarray(check_labels(labels, n, classes))
+    else:
+        chosen = logits.data.argmax(axis=1)
+    ratio = backend.xp.zeros_like(logits.data)
+    ratio[backend.xp.arange(n), chosen] = 1
+    return Tensor(ratio, backend=backend)
+
+
+def stabilize(ratio: Tensor, z: Tensor, stabilizer: float) -> Tensor:
+    """The stabilised ratio: R / (z + eps * sign(z)) for R = z * ratio, with sign(0) = +1.
+
+    Since R = z * ratio, it equals ratio * z / (z + eps * sign(z)): the exact
+    ratio, damped where |z| is not large against eps.  Nothing here is ever
+    divided by a small number.
+
+    Parameters
+    ----------
+    ratio : Tensor
+        R / z at the output of a layer that divides by z.
+    z : Tensor, same shape
+        That output, before any ReLU.
+    stabilizer : float
+        eps > 0, in units of z.
+
+    Returns
+    -------
+    Tensor, same shape
+    """
+    xp = z.backend.xp
+    magnitude = xp.abs(z.data) + z.data.dtype.type(stabilizer)
+    damping = xp.abs(z.data) / magnitude
+
+    def backward(g: Array) -> Sequence[Array]:
+        sign = xp.where(z.data >= 0, 1, -1).astype(z.data.dtype)
+        return g * damping, g * ratio.data * sign * stabilizer / (magnitude * magnitude)
+
+    return record(ratio.data * damping, (ratio, z), backward, "stabilize")
+
+
+def relevance_pass(
+    steps: Sequence[Step],
+    start: str = "target",
+    labels: Any = None,
+    stabilizer: float = 0.0,
+) -> dict[str, Tensor]:
+    """Step 2, Eq. (2): from the last layer to the first, collect every a_i^-.
+
+    Parameters
+    ----------
+    steps : list of Step
+        The forward pass.
+    start, labels
+        See :func:`start_ratio`.
+    stabilizer : float
+        0 for the exact LRP-0 of the paper, carried as a ratio so that nothing
+        is divided; eps > 0 for the divided form R / (z + eps * sign(z)).
+
+    Returns
+    -------
+    dict of str to Tensor
+        a_i^- for each functional layer by its name, first layer first; each
+        has the shape of a_{i-1}^+.
+
+    Raises
+    ------
+    ConfigError
+        If an option is outside its values.
+    """
+    if not stabilizer >= 0 or not np.isfinite(stabilizer):
+        raise ConfigError(f"stabilizer={stabilizer!r}: expected a number, at least 0")
+    if not steps:
+        raise ConfigError("the relevance pass needs at least one layer")
+    relevances: dict[str, Tensor] = {}
+    ratio = start_ratio(steps[-1].z, start, labels)
+    for step in reversed(steps):
+        if stabilizer and step.layer.proportional:
+            ratio = stabilize(ratio, step.z, stabilizer)
+        ratio = step.relevance(ratio)  # W_i^T( a_{i+1}^- / a_i^+ )
+        if step.layer.functional:
+            relevances[step.name] = step.x * ratio  # a_i^-, Eq. (2)
+    return dict(reversed(relevances.items()))
+
+
+def fbi_terms(
+    steps: Sequence[Step], relevances: Mapping[str, Tensor], reduction: str = "sum"
+) -> dict[str, Tensor]:
+    """The terms L_1(a_{i-1}^+, a_i^-) of Eq. (3), one a functional layer.
+
+    Parameters
+    ----------
+    steps : list of Step
+        The forward pass.
+    relevances : dict of str to Tensor
+        The relevance pass over the same steps.
+    reduction : {"sum", "mean"}
+        "sum": absolute differences summed over the units of a sample, averaged
+        over the batch.  "mean": averaged over all elements.
+
+    Returns
+    -------
+    dict of str to Tensor of shape ()
+    """
+    if reduction not in REDUCTIONS:
+        raise ConfigError(f"reduction={reduction!r}: expected one of {', '.join(REDUCTIONS)}")
+    terms = {}
+    for step in steps:
+        if step.layer.functional:
+            difference = (step.x - relevances[step.name]).abs()
+            count = step.x.shape[0] if reduction == "sum" else step.x.size
+            terms[step.name] = difference.sum() * (1.0 / count)
+    return terms
+
+
+def fbi_loss(terms: Mapping[str, Tensor]) -> Tensor:
+    """L_FBI, Eq. (3): the mean of the K terms."""
+    if not terms:
+        raise ConfigError("L_FBI needs at least one functional layer (Conv2d or Dense), got none")
+    total, *others = terms.values()
+    for term in others:
+        total = total + term
+    return total * (1.0 / len(terms))
+
+
+def objective(task_loss: Tensor, fbi: Tensor, fbi_weight: float) -> Tensor:
+    """L of Eq. (4): (1 - lambda) L_TSK + lambda L_FBI, lambda = `fbi_weight`.
+
+    Raises
+    ------
+    ConfigError
+        If lambda is not in [0, 1].
+    """
+    check_fbi_weight(fbi_weight)
+    return task_loss * (1.0 - fbi_weight) + fbi * fbi_weight
+
+
+def check_fbi_weight(fbi_weight: float) -> None:
+    """Raise ConfigError unless 0 <= lambda <= 1."""
+    if not 0 <= fbi_weight <= 1:
+        raise ConfigError(
+            f"fbi_weight={fbi_weight!r}: the lambda of Eq. (4) must lie in [0, 1]; "
+            f"the paper uses 0.001"
+        )

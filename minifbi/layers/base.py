@@ -1,0 +1,266 @@
+"""What every layer is: four methods over plain arrays, and their entries on the tape.
+
+A layer of minifbi shows, side by side, what the paper's three steps ask of it:
+
+======================  ============================================================
+``forward``             Eq. (1): z from x
+``backward``            the adjoint of ``forward``: dL/dz becomes dL/dx, dL/dW, dL/db
+``relevance``           Eq. (2): the ratio at the output becomes the ratio at the input
+``relevance_backward``  the adjoint of ``relevance``
+======================  ============================================================
+
+**What the relevance pass carries.**  Eq. (2) divides: a_i^- = a_{i-1}^+ * W_i^T(a_{i+1}^- / a_i^+).
+We carry the ratio r_i = a_{i+1}^- / a_i^+ itself.  Since a_i^- = a_{i-1}^+ * (W_i^T r_i), the
+ratio at the layer below is W_i^T r_i: nothing is ever divided (NOTES: "carry the ratio").
+So ``relevance`` of a layer maps the ratio at its output to the ratio at its input, and the
+relevance itself is x * ratio, which :func:`minifbi.fbi.relevance_pass` writes down as Eq. (2).
+
+All four are pure functions of their arguments: what ``forward`` wants to remember
+it returns as `saved`, so that one layer may be used twice in a computation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minifbi.autograd import Tensor, record
+from minifbi.backends import Array, Backend, get_backend
+from minifbi.errors import CheckpointError, ConfigError
+
+Gradients = tuple[Array | None, ...]
+
+
+@dataclass
+class Step:
+    """One layer at work: what went in, what came out, what it remembers.
+
+    Attributes
+    ----------
+    name : str
+        The layer's name in its network, for example "conv1".
+    layer : Layer
+    x : Tensor
+        The input.
+    z : Tensor
+        The output.
+    saved : tuple
+        What the layer's ``forward`` remembers for the other three methods.
+    """
+
+    name: str
+    layer: Layer
+    x: Tensor
+    z: Tensor
+    saved: tuple[Any, ...]
+
+    def relevance(self, ratio: Tensor) -> Tensor:
+        """Carry the ratio from this layer's output to its input, on the tape.
+
+        Parameters
+        ----------
+        ratio : Tensor, shape of z
+
+        Returns
+        -------
+        Tensor, shape of x
+            The ratio at the input; the relevance there is ``x * ratio``.
+        """
+        layer, backend = self.layer, self.x.backend
+        parameters = tuple(layer.own_parameters().values())
+
+        def backward(g: Array) -> Gradients:
+            return layer.relevance_backward(backend, g, ratio.data, self.saved)
+
+        return record(
+            layer.relevance(backend, ratio.data, self.saved),
+            (ratio, *parameters),
+            backward,
+            f"{type(layer).__name__}.relevance",
+        )
+
+
+class Layer:
+    """Base class of all layers.
+
+    A new layer overrides :meth:`forward`, :meth:`backward`, :meth:`relevance` and
+    :meth:`relevance_backward`, and, if it has weights, registers them with
+    :meth:`add_parameter` in ``__init__``.
+
+    Attributes
+    ----------
+    functional : bool
+        Whether the layer is one of the K functional layers of Eq. (3), the
+        convolution and dense layers, whose input carries a term of the loss.
+    proportional : bool
+        Whether the layer hands relevance down in proportion to the shares of a sum
+        z, that is, whether the paper's form divides by z here: convolution, dense,
+        average pooling.  There the stabiliser applies.
+    training : bool
+        Set by :meth:`train` and :meth:`eval`; only Dropout looks at it.
+    """
+
+    functional = False
+    proportional = False
+
+    def __init__(self) -> None:
+        self.training = True
+        self._parameters: dict[str, Tensor] = {}
+
+    # ---- the four methods, over plain arrays ------------------------------------------
+    def forward(self, backend: Backend, x: Array, *parameters: Array) -> tuple[Array, Any]:
+        """Eq. (1).  Return the output and what the other methods need (`saved`)."""
+        raise NotImplementedError(f"{type(self).__name__} must define forward")
+
+    def backward(self, backend: Backend, grad: Array, saved: Any, needs_x: bool) -> Gradients:
+        """Adjoint of forward: gradients at (x, *parameters).
+
+        `needs_x` is False where nobody will use the gradient at x (the first
+        layer of a network in conventional training): None may stand for it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define backward")
+
+    def relevance(self, backend: Backend, ratio: Array, saved: Any) -> Array:
+        """Eq. (2).  Return the ratio at the input for the `ratio` at the output."""
+        raise NotImplementedError(f"{type(self).__name__} must define relevance")
+
+    def relevance_backward(
+        self, backend: Backend, grad: Array, ratio: Array, saved: Any
+    ) -> Gradients:
+        """Adjoint of relevance: gradients at (ratio, *parameters)."""
+        raise NotImplementedError(f"{type(self).__name__} must define relevance_backward")
+
+    def check_input(self, shape: tuple[int, ...]) -> None:
+        """Raise ShapeError if an input of this shape does not fit."""
+
+    # ---- on the tape -----------------------------------------------------------------
+    def __call__(self, x: Tensor) -> Tensor:
+        """Apply the layer: Eq. (1)."""
+        return self.trace(x)[-1].z
+
+    def trace(self, x: Tensor, name: str = "") -> list[Step]:
+        """Apply the layer and keep what the relevance pass needs.
+
+        Returns
+        -------
+        list of Step
+            One step; a network returns one for each of its layers.
+        """
+        self.check_input(x.shape)
+        backend = x.backend
+        parameters = tuple(self._parameters.values())
+        z, saved = self.forward(backend, x.data, *(p.data for p in parameters))
+
+        def backward(g: Array) -> Gradients:
+            return self.backward(backend, g, saved, needs_x=x.requires_grad)
+
+        out = record(z, (x, *parameters), backward, type(self).__name__)
+        return [Step(name or type(self).__name__.lower(), self, x, out, saved)]
+
+    # ---- parameters ------------------------------------------------------------------
+    def add_parameter(self, name: str, array: Any, backend: str | Backend, dtype: Any) -> Tensor:
+        """Register a trainable tensor under a stable name."""
+        parameter = Tensor(np.array(array), True, get_backend(backend), dtype)
+        self._parameters[name] = parameter
+        return parameter
+
+    def own_parameters(self) -> dict[str, Tensor]:
+        """The layer's own trainable tensors, without those of layers inside it."""
+        return self._parameters
+
+    def named_layers(self) -> Iterator[tuple[str, Layer]]:
+        """This layer and all layers inside it that do work, with their names."""
+        yield "", self
+
+    def parameters(self) -> dict[str, Tensor]:
+        """All trainable tensors in a fixed order, by names such as "conv1.weight"."""
+        return {
+            f"{name}.{key}" if name else key: tensor
+            for name, layer in self.named_layers()
+            for key, tensor in layer.own_parameters().items()
+        }
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for parameter in self.parameters().values():
+            parameter.grad = None
+
+    def train(self, mode: bool = True) -> Layer:
+        """Training mode: Dropout drops.  Returns the layer itself."""
+        for _, layer in self.named_layers():
+            layer.training = mode
+        self.training = mode
+        return self
+
+    def eval(self) -> Layer:
+        """Evaluation mode: Dropout does nothing.  Returns the layer itself."""
+        return self.train(False)
+
+    def random_states(self) -> dict[str, Any]:
+        """State of each random generator inside, by the layer's name (for checkpoints)."""
+        return {
+            name: layer.rng.bit_generator.state
+            for name, layer in self.named_layers()
+            if isinstance(getattr(layer, "rng", None), np.random.Generator)
+        }
+
+    def load_random_states(self, states: Mapping[str, Any]) -> None:
+        """Put the random generators back to `states`."""
+        for name, layer in self.named_layers():
+            if name in states:
+                layer.rng.bit_generator.state = states[name]  # type: ignore[attr-defined]
+
+    # ---- to and from files -----------------------------------------------------------
+    def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Copies of all parameters as NumPy arrays, by name."""
+        return {
+            name: np.array(p.backend.to_numpy(p.data)) for name, p in self.parameters().items()
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Set all parameters from a mapping of arrays.
+
+        Raises
+        ------
+        CheckpointError
+            If names or shapes differ from this model's, or a number is not
+            finite.  Nothing is changed then.
+        """
+        own = self.parameters()
+        missing = [name for name in own if name not in state]
+        surplus = [name for name in state if name not in own]
+        if missing or surplus:
+            raise CheckpointError(
+                "the parameters belong to another model: "
+                + "; ".join(
+                    f"{what} {', '.join(names)}"
+                    for what, names in (("missing", missing), ("not in this model", surplus))
+                    if names
+                )
+            )
+        for name, p in own.items():
+            array = np.asarray(state[name])
+            if array.shape != p.shape:
+                raise CheckpointError(
+                    f"the parameters belong to another model: {name} has shape {array.shape}, "
+                    f"this model has {p.shape}"
+                )
+            if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+                raise CheckpointError(f"parameter {name} holds values that are not finite numbers")
+        for name, p in own.items():
+            p.data = p.backend.asarray(np.array(state[name], dtype=p.dtype))
+
+
+def pair(value: int | tuple[int, int], what: str, least: int) -> tuple[int, int]:
+    """An int or a pair of ints as a pair, each at least `least`."""
+    both = (value, value) if isinstance(value, (int, np.integer)) else tuple(value)
+    if len(both) != 2 or any(
+        isinstance(v, bool) or not isinstance(v, (int, np.integer)) or v < least for v in both
+    ):
+        raise ConfigError(
+            f"{what}={value!r}: expected an integer or a pair of integers, each at least {least}"
+        )
+    return int(both[0]), int(both[1])

@@ -1,0 +1,104 @@
+"""The fully connected layer: the closed trio as three matrix products."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minifbi.backends import Array, Backend
+from minifbi.errors import ConfigError, ShapeError
+from minifbi.layers.base import Gradients, Layer
+from minifbi.layers.init import he_normal
+
+
+class Dense(Layer):
+    """Fully connected layer (PyTorch's ``Linear``).
+
+    With x = a_{i-1}^+, one sample a row, and the ratio r at the output::
+
+        forward              z = x W^T + b                                    Eq. (1)
+        adjoint of forward   dL/dx = dL/dz W;  dL/dW = (dL/dz)^T x;  dL/db = sum dL/dz
+        relevance            a_i^- = x * c  with  c = r W                     Eq. (2)
+        adjoint of relevance, for u = dL/dc:
+                             dL/dr = u W^T;  dL/dW += r^T u
+
+    Parameters
+    ----------
+    in_features, out_features : int
+    bias : bool
+    rng : int or numpy.random.Generator
+        Seed of the initial weights (He).
+    backend : str or Backend
+    dtype : float32 or float64
+
+    Attributes
+    ----------
+    weight : Tensor, shape (out_features, in_features)
+    bias : Tensor, shape (out_features,), or None
+    """
+
+    functional = True
+    proportional = True
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        rng: int | np.random.Generator = 0,
+        backend: str | Backend = "numpy",
+        dtype: Any = np.float32,
+    ) -> None:
+        super().__init__()
+        if in_features < 1 or out_features < 1:
+            raise ConfigError(
+                f"Dense needs at least one feature each way, got in_features={in_features}, "
+                f"out_features={out_features}"
+            )
+        self.in_features, self.out_features = in_features, out_features
+        weight = he_normal((out_features, in_features), in_features, rng)
+        self.weight = self.add_parameter("weight", weight, backend, dtype)
+        self.bias = (
+            self.add_parameter("bias", np.zeros(out_features), backend, dtype) if bias else None
+        )
+
+    def __repr__(self) -> str:
+        return f"Dense({self.in_features}, {self.out_features}, bias={self.bias is not None})"
+
+    def check_input(self, shape: tuple[int, ...]) -> None:
+        if len(shape) != 2 or shape[1] != self.in_features:
+            hint = "; put a Flatten() before it" if len(shape) > 2 else ""
+            raise ShapeError(
+                f"Dense got an input of shape {shape}, expected (N, {self.in_features}): "
+                f"its weight has shape {self.weight.shape}{hint}"
+            )
+
+    # ---- Eq. (1) ---------------------------------------------------------------------
+    def forward(
+        self, backend: Backend, x: Array, weight: Array, bias: Array | None = None
+    ) -> tuple[Array, Any]:
+        z = x @ weight.T
+        if bias is not None:
+            z += bias
+        return z, (x, weight, bias is not None)
+
+    def backward(self, backend: Backend, grad: Array, saved: Any, needs_x: bool) -> Gradients:
+        x, weight, has_bias = saved
+        grad_x = grad @ weight if needs_x else None
+        grad_weight = grad.T @ x
+        return (grad_x, grad_weight, grad.sum(axis=0)) if has_bias else (grad_x, grad_weight)
+
+    # ---- Eq. (2) ---------------------------------------------------------------------
+    def relevance(self, backend: Backend, ratio: Array, saved: Any) -> Array:
+        _, weight, _ = saved
+        return ratio @ weight
+
+    def relevance_backward(
+        self, backend: Backend, grad: Array, ratio: Array, saved: Any
+    ) -> Gradients:
+        _, weight, has_bias = saved
+        grad_ratio = grad @ weight.T
+        grad_weight = ratio.T @ grad
+        return (grad_ratio, grad_weight, None) if has_bias else (grad_ratio, grad_weight)

@@ -1,0 +1,59 @@
+"""Dropout: a random gate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minifbi.backends import Array, Backend
+from minifbi.errors import ConfigError
+from minifbi.layers.base import Gradients, Layer
+from minifbi.layers.init import make_rng
+
+
+class Dropout(Layer):
+    """In training, zero each input with probability `p` and scale the rest by 1 / (1 - p).
+
+    It is a diagonal linear layer: forward, relevance and both gradients multiply
+    by the same random gate.  In evaluation mode the gate is 1.
+
+    Parameters
+    ----------
+    p : float
+        Probability of dropping, 0 <= p < 1.
+    rng : int or numpy.random.Generator
+        Seed; the state is saved in checkpoints, so that a resumed run continues it.
+    """
+
+    def __init__(self, p: float = 0.5, *, rng: int | np.random.Generator = 0) -> None:
+        super().__init__()
+        if not 0 <= p < 1:
+            raise ConfigError(f"Dropout p={p!r}: expected a probability, 0 <= p < 1")
+        self.p = p
+        self.rng = make_rng(rng)
+
+    def __repr__(self) -> str:
+        return f"Dropout(p={self.p})"
+
+    def forward(self, backend: Backend, x: Array) -> tuple[Array, Any]:
+        if not self.training or self.p == 0:
+            return x, (1.0,)
+        # drawn by NumPy on every backend: one seed, one mask
+        kept = self.rng.random(x.shape) >= self.p
+        gate = backend.asarray((kept / (1 - self.p)).astype(x.dtype))
+        return x * gate, (gate,)
+
+    def backward(self, backend: Backend, grad: Array, saved: Any, needs_x: bool) -> Gradients:
+        (gate,) = saved
+        return (grad * gate,)
+
+    def relevance(self, backend: Backend, ratio: Array, saved: Any) -> Array:
+        (gate,) = saved
+        return ratio * gate
+
+    def relevance_backward(
+        self, backend: Backend, grad: Array, ratio: Array, saved: Any
+    ) -> Gradients:
+        (gate,) = saved
+        return (grad * gate,)

@@ -1,0 +1,125 @@
+"""Pooling: how relevance passes a maximum and a mean."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minifbi.backends import Array, Backend, output_size
+from minifbi.errors import ConfigError, ShapeError
+from minifbi.layers.base import Gradients, Layer, pair
+
+
+class _Pool2d(Layer):
+    """What both poolings share: their window."""
+
+    def __init__(
+        self,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] | None = None,
+        padding: int | tuple[int, int] = 0,
+    ) -> None:
+        super().__init__()
+        self.kernel_size = pair(kernel_size, "kernel_size", 1)
+        self.stride = self.kernel_size if stride is None else pair(stride, "stride", 1)
+        self.padding = pair(padding, "padding", 0)
+        if any(2 * p > k for p, k in zip(self.padding, self.kernel_size, strict=True)):
+            raise ConfigError(
+                f"{type(self).__name__}: padding {self.padding} is more than half of the window "
+                f"{self.kernel_size}, so some windows would hold nothing but padding"
+            )
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(kernel_size={self.kernel_size}, stride={self.stride}, "
+            f"padding={self.padding})"
+        )
+
+    def check_input(self, shape: tuple[int, ...]) -> None:
+        if len(shape) != 4:
+            raise ShapeError(
+                f"{type(self).__name__} got an input of shape {shape}, expected (N, C, H, W)"
+            )
+        if min(output_size(shape[2:], self.kernel_size, self.stride, self.padding)) < 1:  # type: ignore[arg-type]
+            least = tuple(
+                k - 2 * p for k, p in zip(self.kernel_size, self.padding, strict=True)
+            )
+            raise ShapeError(
+                f"{type(self).__name__} got an input of shape {shape}: its window "
+                f"{self.kernel_size} with padding {self.padding} needs maps of at least "
+                f"{least[0]} x {least[1]}"
+            )
+
+    @property
+    def _window(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+        return self.kernel_size, self.stride, self.padding
+
+
+class MaxPool2d(_Pool2d):
+    """Maximum of each window; the winner takes all, gradient and relevance alike.
+
+    Overlapping windows and sizes that do not tile are allowed (what the last
+    window cannot cover is left out, as in PyTorch).  On ties the first in reading order
+    wins; the padding never wins.
+
+    Parameters
+    ----------
+    kernel_size : int or (int, int)
+    stride : int or (int, int), optional
+        The window's size if left out.
+    padding : int or (int, int)
+        At most half of the window.
+    """
+
+    def forward(self, backend: Backend, x: Array) -> tuple[Array, Any]:
+        z, winners = backend.max_pool2d(x, *self._window)
+        return z, (winners, x.shape[2:])
+
+    def backward(self, backend: Backend, grad: Array, saved: Any, needs_x: bool) -> Gradients:
+        winners, size = saved
+        return (backend.max_pool2d_scatter(grad, winners, *self._window, size),)
+
+    def relevance(self, backend: Backend, ratio: Array, saved: Any) -> Array:
+        # a winner of several windows collects from each: its value is in each of their outputs
+        winners, size = saved
+        return backend.max_pool2d_scatter(ratio, winners, *self._window, size)
+
+    def relevance_backward(
+        self, backend: Backend, grad: Array, ratio: Array, saved: Any
+    ) -> Gradients:
+        winners, _ = saved
+        return (backend.max_pool2d_gather(grad, winners, *self._window),)
+
+
+class AvgPool2d(_Pool2d):
+    """Mean of each window; relevance in proportion to each input's share of the sum.
+
+    A mean is a linear layer with the weights 1 / (kh * kw), so its relevance is
+    Eq. (2) with these weights: the ratio goes back through the transpose.  The zeros
+    of the padding count (PyTorch's ``count_include_pad=True``).
+
+    Parameters
+    ----------
+    kernel_size : int or (int, int)
+    stride : int or (int, int), optional
+        The window's size if left out.
+    padding : int or (int, int)
+        At most half of the window.
+    """
+
+    proportional = True
+
+    def forward(self, backend: Backend, x: Array) -> tuple[Array, Any]:
+        return backend.avg_pool2d(x, *self._window), (x.shape[2:],)
+
+    def backward(self, backend: Backend, grad: Array, saved: Any, needs_x: bool) -> Gradients:
+        (size,) = saved
+        return (backend.avg_pool2d_transpose(grad, *self._window, size),)
+
+    def relevance(self, backend: Backend, ratio: Array, saved: Any) -> Array:
+        (size,) = saved
+        return backend.avg_pool2d_transpose(ratio, *self._window, size)
+
+    def relevance_backward(
+        self, backend: Backend, grad: Array, ratio: Array, saved: Any
+    ) -> Gradients:
+        return (backend.avg_pool2d(grad, *self._window),)

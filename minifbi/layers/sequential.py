@@ -1,0 +1,160 @@
+"""A chain of layers with names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from minifbi.autograd import Tensor, no_grad
+from minifbi.backends import Backend, get_backend
+from minifbi.errors import BackendMismatchError, ConfigError, NonFiniteError, ShapeError
+from minifbi.layers.base import Layer, Step
+
+
+class Sequential(Layer):
+    """Layers applied one after the other.
+
+    Parameters
+    ----------
+    *layers : Layer, or one mapping of str to Layer
+        Without names, layers are called "0", "1", ... as in PyTorch.
+
+    Attributes
+    ----------
+    layers : dict of str to Layer
+
+    Examples
+    --------
+    >>> from minifbi.layers import Dense, ReLU, Sequential
+    >>> net = Sequential({"hidden": Dense(4, 3), "relu": ReLU(), "out": Dense(3, 2)})
+    >>> list(net.parameters())
+    ['hidden.weight', 'hidden.bias', 'out.weight', 'out.bias']
+    """
+
+    def __init__(self, *layers: Layer | Mapping[str, Layer]) -> None:
+        super().__init__()
+        if len(layers) == 1 and isinstance(layers[0], Mapping):
+            self.layers = dict(layers[0])
+        else:
+            self.layers = {str(i): layer for i, layer in enumerate(layers)}  # type: ignore[misc]
+        for name, layer in self.layers.items():
+            if not isinstance(layer, Layer) or "." in name or not name:
+                raise ConfigError(
+                    f"Sequential got {name!r}: {layer!r}; expected layers, "
+                    f"with names that are not empty and have no dot"
+                )
+
+    def __repr__(self) -> str:
+        inside = "\n".join(f"  {name}: {layer!r}" for name, layer in self.layers.items())
+        return f"Sequential(\n{inside}\n)"
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __getitem__(self, key: str | int) -> Layer:
+        return list(self.layers.values())[key] if isinstance(key, int) else self.layers[key]
+
+    def named_layers(self) -> Iterator[tuple[str, Layer]]:
+        for name, layer in self.layers.items():
+            for inner, part in layer.named_layers():
+                yield f"{name}.{inner}" if inner else name, part
+
+    # ---- where it computes -----------------------------------------------------------
+    @property
+    def backend(self) -> Backend:
+        """Backend of the parameters (numpy for a net without any)."""
+        return next((p.backend for p in self.parameters().values()), get_backend("numpy"))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """dtype of the parameters (float32 for a net without any)."""
+        return next((p.dtype for p in self.parameters().values()), np.dtype(np.float32))
+
+    def as_input(self, x: Any) -> Tensor:
+        """Bring an array to the model's backend and dtype; check that it is finite.
+
+        Raises
+        ------
+        NonFiniteError
+            If x holds NaN or infinity.
+        BackendMismatchError, TypeError
+            If x is a Tensor of another backend or dtype.
+        """
+        if isinstance(x, Tensor):
+            if x.backend is not self.backend:
+                raise BackendMismatchError(
+                    f"the input lives on backend {x.backend.name!r}, the model on "
+                    f"{self.backend.name!r}; make it with Tensor(x, backend={self.backend.name!r})"
+                )
+            if x.dtype != self.dtype:
+                raise TypeError(
+                    f"the input is {x.dtype}, the model {self.dtype}; "
+                    f"make it with Tensor(x, dtype={str(self.dtype)!r})"
+                )
+        else:
+            x = Tensor(x, backend=self.backend, dtype=self.dtype)
+        xp = x.backend.xp
+        if not bool(xp.isfinite(x.data).all()):
+            bad = int((~xp.isfinite(x.data)).sum())
+            raise NonFiniteError(
+                f"the input holds {bad} values that are NaN or infinite out of {x.size}; "
+                f"a net cannot learn from them: clean the data first"
+            )
+        return x
+
+    # ---- Eq. (1), layer by layer -------------------------------------------------------
+    def __call__(self, x: Any) -> Tensor:
+        """Apply all layers to a Tensor or an array."""
+        steps = self.trace(x)
+        return steps[-1].z if steps else self.as_input(x)
+
+    def trace(self, x: Any, name: str = "") -> list[Step]:
+        x = self.as_input(x)
+        steps: list[Step] = []
+        prefix = f"{name}." if name else ""
+        for key, layer in self.layers.items():
+            try:
+                steps += layer.trace(x, prefix + key)
+            except ShapeError as error:
+                if str(error).startswith("layer "):  # a Sequential inside has said it
+                    raise
+                raise ShapeError(f"layer {prefix + key!r}: {error}") from None
+            x = steps[-1].z if steps else x
+        return steps
+
+    def summary(self, input_shape: tuple[int, ...]) -> str:
+        """A table of layers, output shapes and numbers of parameters.
+
+        Parameters
+        ----------
+        input_shape : tuple of int
+            Shape of one sample, without the batch: (1, 28, 28) for MNIST.
+        """
+        mode = self.training
+        self.eval()
+        try:
+            with no_grad():
+                steps = self.trace(np.zeros((1, *input_shape)))
+        finally:
+            self.train(mode)
+        rows = [("layer", "kind", "output shape", "parameters")]
+        rows.append(("input", "", str(("N", *input_shape)).replace("'", ""), ""))
+        for step in steps:
+            count = sum(p.size for p in step.layer.own_parameters().values())
+            shape = str(("N", *step.z.shape[1:])).replace("'", "")
+            rows.append((step.name, repr(step.layer), shape, f"{count:,}" if count else ""))
+        total = sum(p.size for p in self.parameters().values())
+        widths = [max(len(row[i]) for row in rows) for i in range(4)]
+        lines = [
+            f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d:>{widths[3]}}".rstrip()
+            for a, b, c, d in rows
+        ]
+        rule = "-" * max(map(len, lines))
+        functional = sum(step.layer.functional for step in steps)
+        return "\n".join(
+            [lines[0], rule, *lines[1:], rule]
+            + [f"{total:,} parameters; K = {functional} functional layers; {self.dtype}, "
+               f"backend {self.backend.name}"]
+        )
