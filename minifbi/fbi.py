@@ -109,7 +109,8 @@ def stabilize(ratio: Tensor, z: Tensor, stabilizer: float) -> Tensor:
     Tensor, same shape
     """
     xp = z.backend.xp
-    magnitude = xp.abs(z.data) + z.data.dtype.type(stabilizer)
+    stabilizer = z.data.dtype.type(stabilizer)  # float32 stays float32
+    magnitude = xp.abs(z.data) + stabilizer
     damping = xp.abs(z.data) / magnitude
 
     def backward(g: Array) -> Sequence[Array]:

@@ -46,6 +46,8 @@ def _normal_axes(axis: int | tuple[int, ...] | None, ndim: int) -> tuple[int, ..
     if axis is None:
         return tuple(range(ndim))
     axes = axis if isinstance(axis, tuple) else (axis,)
+    if any(not -ndim <= a < ndim for a in axes):
+        raise ShapeError(f"axis {axis} does not exist in a tensor of {ndim} dimensions")
     return tuple(a % ndim for a in axes)
 
 
@@ -101,6 +103,7 @@ def power(a: Tensor, exponent: float) -> Tensor:
     """a ** exponent for a fixed number `exponent`."""
     if isinstance(exponent, tape.Tensor):
         raise TypeError("a ** b takes a plain number b; write (b * a.log()).exp() for a tensor b")
+    exponent = float(exponent)  # NumPy's own float64 would turn float32 arrays into float64
     return tape.record(
         a.data**exponent,
         (a,),
@@ -145,6 +148,7 @@ def absolute(a: Tensor) -> Tensor:
 
 def clip(a: Tensor, low: float, high: float) -> Tensor:
     """Elementwise clip to [low, high]; no gradient where it clips."""
+    low, high = a.dtype.type(low), a.dtype.type(high)  # float32 stays float32
     inside = (a.data >= low) & (a.data <= high)
     return tape.record(a.backend.xp.clip(a.data, low, high), (a,), lambda g: (g * inside,), "clip")
 
@@ -253,7 +257,7 @@ def reshape(a: Tensor, shape: Shape) -> Tensor:
 
 def transpose(a: Tensor, axes: tuple[int, ...]) -> Tensor:
     """Axes in another order."""
-    back = tuple(int(i) for i in np.argsort(axes))
+    back = tuple(int(i) for i in np.argsort([i % a.ndim for i in axes]))
     return tape.record(a.data.transpose(axes), (a,), lambda g: (g.transpose(back),), "transpose")
 
 

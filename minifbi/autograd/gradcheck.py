@@ -147,7 +147,7 @@ def check_gradients(
                 report.kinks[name] += 1
                 h /= 2  # a shorter step crosses fewer kinks
         if found:
-            report.errors[name] = max(found)
+            report.errors[name] = float(np.max(found))  # NaN stays NaN, unlike in Python's max
         else:
             report.untested.append(name)
     if raises and not report.ok:

@@ -228,7 +228,9 @@ class Tensor(Operators):
             if gradient is None:
                 continue
             if tensor.node is None:  # a leaf: nothing lies behind it
-                tensor.grad = gradient if tensor.grad is None else tensor.grad + gradient
+                # a copy: `gradient` may be a read-only view, or shared with another leaf
+                total = gradient if tensor.grad is None else tensor.grad + gradient
+                tensor.grad = tensor.backend.xp.array(total, tensor.data.dtype)
                 continue
             shares = tensor.node.backward(gradient)
             for source, share in zip(tensor.node.inputs, shares, strict=True):

@@ -5,7 +5,6 @@ What every later part of minifbi may rely on is decided here: images are
 pixel is NaN.  Training then never has to look again.
 """
 
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +12,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from minifbi.datasets._checks import (
+    FLOAT_DTYPES,
+    check_images,
+    check_indices,
+    check_label_range,
+    check_labels,
+    check_num_classes,
+    count_mismatch,
+    read_only,
+)
 from minifbi.errors import ConfigError, DataError
 
 __all__ = ["Dataset", "Split", "split_train_validation"]
-
-_FLOAT_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
-_IMAGE_DTYPES = (np.dtype(np.uint8), *_FLOAT_DTYPES)
 
 
 @dataclass(frozen=True, eq=False)  # "==" of arrays is an array, so equality is identity
@@ -76,12 +82,12 @@ class Split:
         ConfigError
             If `num_classes` is not a whole number of at least 1.
         """
-        num_classes = _check_num_classes(num_classes)
-        checked_images = _check_images(images, name)
-        checked_labels = _check_labels(labels, num_classes, name)
+        num_classes = check_num_classes(num_classes)
+        checked_images = check_images(images, name)
+        checked_labels = check_labels(labels, num_classes, name)
         if len(checked_images) != len(checked_labels):
-            raise _count_mismatch(name, len(checked_images), len(checked_labels))
-        return cls(_read_only(checked_images), _read_only(checked_labels))
+            raise count_mismatch(name, len(checked_images), len(checked_labels))
+        return cls(read_only(checked_images), read_only(checked_labels))
 
     def __len__(self) -> int:
         """Return N, the number of images."""
@@ -118,13 +124,13 @@ class Split:
             If `dtype` is neither float32 nor float64.
         """
         dtype = np.dtype(dtype)
-        if dtype not in _FLOAT_DTYPES:
+        if dtype not in FLOAT_DTYPES:
             raise ConfigError(
                 f"the dtype of a batch is {dtype}; expected float32 or float64. "
                 "Pass dtype=np.float32, or leave it out."
             )
         if not isinstance(indices, slice):
-            indices = _check_indices(indices)
+            indices = check_indices(indices)
         images = self.images[indices]
         if images.dtype == np.uint8:
             # Each pixel is converted to `dtype` first, which is exact, then divided and rounded
@@ -167,7 +173,7 @@ class Dataset:
 
     def __post_init__(self) -> None:
         """Check that the parts fit together."""
-        _check_num_classes(self.num_classes)
+        check_num_classes(self.num_classes)
         for which, split in (("validation", self.validation), ("test", self.test)):
             if split.images.shape[1:] != self.image_shape:
                 raise DataError(
@@ -180,7 +186,7 @@ class Dataset:
             ("validation", self.validation),
             ("test", self.test),
         ):
-            _check_label_range(split.labels, self.num_classes, f"{self.name} ({which})")
+            check_label_range(split.labels, self.num_classes, f"{self.name} ({which})")
         if len(self.class_names) != self.num_classes:
             raise DataError(
                 f"{self.name}: there are {len(self.class_names)} class names for "
@@ -198,9 +204,7 @@ class Dataset:
 _Arrays = tuple[NDArray[Any], NDArray[Any]]
 
 
-def split_train_validation(
-    images: NDArray[Any], labels: NDArray[Any]
-) -> tuple[_Arrays, _Arrays]:
+def split_train_validation(images: NDArray[Any], labels: NDArray[Any]) -> tuple[_Arrays, _Arrays]:
     """Set the last twelfth of the training images apart, for validation.
 
     Of MNIST's 60,000 images, the first 55,000 stay for training and the last
@@ -209,8 +213,9 @@ def split_train_validation(
     Parameters
     ----------
     images : ndarray, shape (N, ...)
+        All training images, of any dtype; N is at least 12.
     labels : ndarray, shape (N,)
-        N is at least 12.
+        Their labels.
 
     Returns
     -------
@@ -226,7 +231,7 @@ def split_train_validation(
     """
     count = len(images)
     if len(labels) != count:
-        raise _count_mismatch("training set", count, len(labels))
+        raise count_mismatch("training set", count, len(labels))
     if count < 12:
         raise DataError(
             f"the training set has {count} images; expected at least 12, because its last "
@@ -234,128 +239,3 @@ def split_train_validation(
         )
     cut = count - count // 12
     return (images[:cut], labels[:cut]), (images[cut:], labels[cut:])
-
-
-def _check_num_classes(num_classes: int) -> int:
-    try:
-        count = operator.index(num_classes)
-    except TypeError:
-        count = 0  # refused below, with the value as it was given
-    if count < 1:
-        raise ConfigError(
-            f"num_classes is {num_classes!r}; expected a whole number of at least 1. "
-            "Give the number of classes, for example num_classes=10."
-        )
-    return count
-
-
-def _check_images(images: ArrayLike, name: str) -> NDArray[Any]:
-    array = _as_array(images, f"{name}: the images")
-    if array.dtype not in _IMAGE_DTYPES:
-        raise DataError(
-            f"{name}: the images' dtype is {array.dtype}; expected uint8 (0..255) or float32 or "
-            "float64 (0 to 1). Convert them with images.astype(...)."
-        )
-    if array.ndim not in (3, 4):
-        raise DataError(
-            f"{name}: the images' shape is {array.shape}; expected (N, H, W), or (N, C, H, W) "
-            "for images with channels. Reshape them."
-        )
-    if len(array) == 0:
-        raise DataError(f"{name}: there are 0 images; expected at least 1. Add images.")
-    if array.size == 0:
-        raise DataError(
-            f"{name}: the images' shape is {array.shape}, so an image has no pixels; expected "
-            "every dimension to be at least 1. Check how the images were made."
-        )
-    if array.dtype != np.uint8:
-        _check_float_pixels(array, name)
-    return array[:, np.newaxis] if array.ndim == 3 else array  # one channel: grey
-
-
-def _check_float_pixels(array: NDArray[Any], name: str) -> None:
-    # NaN and infinity show in the minimum or maximum: no temporary array for good images.
-    lowest, highest = float(array.min()), float(array.max())
-    if not (np.isfinite(lowest) and np.isfinite(highest)):
-        bad = ~np.isfinite(array)
-        first = tuple(int(i) for i in np.unravel_index(int(bad.argmax()), array.shape))
-        raise DataError(
-            f"{name}: {np.count_nonzero(bad):,} pixels are NaN or infinite, the first at index "
-            f"{first} (image {first[0]}); expected finite numbers in [0, 1]. Remove those images "
-            "or repair the step that made them."
-        )
-    if lowest < 0.0 or highest > 1.0:
-        advice = (
-            "Divide them by 255 if they go from 0 to 255, or pass them as uint8."
-            if highest > 1.0
-            else "Shift and scale them into [0, 1]."
-        )
-        raise DataError(
-            f"{name}: the pixels go from {lowest:g} to {highest:g}; expected float pixels in "
-            f"[0, 1]. {advice}"
-        )
-
-
-def _check_labels(labels: ArrayLike, num_classes: int, name: str) -> NDArray[np.int64]:
-    array = _as_array(labels, f"{name}: the labels")
-    # An empty list has no type of its own; it fails on the number of labels instead.
-    if array.size > 0 and not np.issubdtype(array.dtype, np.integer):
-        raise DataError(
-            f"{name}: the labels' dtype is {array.dtype}; expected integers, one class number "
-            "for each image. Convert them, for example with labels.astype(np.int64)."
-        )
-    if array.ndim != 1:
-        raise DataError(
-            f"{name}: the labels' shape is {array.shape}; expected (N,), one class number for "
-            "each image. For one-hot rows use labels.argmax(axis=1)."
-        )
-    _check_label_range(array, num_classes, name)
-    return array.astype(np.int64)  # always a new array
-
-
-def _check_label_range(labels: NDArray[Any], num_classes: int, name: str) -> None:
-    bad = (labels < 0) | (labels >= num_classes)
-    if bad.any():
-        first = int(bad.argmax())
-        raise DataError(
-            f"{name}: label {labels[first]} at index {first} (and {np.count_nonzero(bad) - 1:,} "
-            f"more out of range); expected 0 to {num_classes - 1}, as num_classes is "
-            f"{num_classes}. Correct the labels or num_classes."
-        )
-
-
-def _check_indices(indices: Any) -> NDArray[np.integer[Any]]:
-    array = np.asarray(indices)
-    if array.shape == (0,):
-        array = array.astype(np.intp)  # NumPy makes floats of an empty list
-    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
-        raise DataError(
-            f"batch indices have shape {array.shape} and dtype {array.dtype}; expected a slice "
-            "or one row of integers. Write split.batch([i]) for one image, and "
-            "np.flatnonzero(mask) for a mask."
-        )
-    return array
-
-
-def _as_array(values: ArrayLike, what: str) -> NDArray[Any]:
-    try:
-        return np.asarray(values)
-    except ValueError as error:  # rows of different lengths
-        raise DataError(
-            f"{what} do not form an array ({error}); expected a NumPy array. "
-            "Make all of them the same size and use np.stack."
-        ) from error
-
-
-def _count_mismatch(name: str, num_images: int, num_labels: int) -> DataError:
-    return DataError(
-        f"{name}: {num_images:,} images and {num_labels:,} labels; expected as many labels as "
-        "images. Check that the two belong together."
-    )
-
-
-def _read_only(array: NDArray[Any]) -> NDArray[Any]:
-    """Return the array in C order and read-only, copied if it could be written to."""
-    array = array.copy() if array.flags.writeable else np.ascontiguousarray(array)
-    array.flags.writeable = False
-    return array

@@ -136,8 +136,8 @@ def write_idx(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
     array = np.asarray(array)
     if array.dtype != np.uint8:
         raise DataError(
-            f"{path}: the array's dtype is {array.dtype}; write_idx stores uint8 only. "
-            "Convert it first, for example with array.astype(np.uint8)."
+            f"{path}: the array's dtype is {array.dtype}; expected uint8, the only type "
+            "that write_idx stores. Convert it first, for example with array.astype(np.uint8)."
         )
     if not 1 <= array.ndim <= _MAX_DIMENSIONS or max(array.shape) >= 2**32:
         raise DataError(
@@ -210,8 +210,8 @@ def _read_header(stream: IO[bytes], path: Path) -> tuple[int, ...]:
     found = " ".join(f"0x{byte:02x}" for byte in magic)
     if magic[:2] != b"\0\0" or magic[2] not in _TYPE_NAMES:
         raise DataError(
-            f"{path}: starts with {found}; an IDX file of uint8 starts with 0x00 0x00 0x08 and "
-            f"its number of dimensions. This is another kind of file, or damaged: check the path."
+            f"{path}: starts with {found}; expected 0x00 0x00 0x08 and the number of dimensions, "
+            "as in every IDX file of uint8. It is another kind of file, or damaged: check the path."
         )
     if magic[2] != _UINT8_CODE:
         raise DataError(

@@ -256,7 +256,7 @@ class Layer:
 
 def pair(value: int | tuple[int, int], what: str, least: int) -> tuple[int, int]:
     """An int or a pair of ints as a pair, each at least `least`."""
-    both = (value, value) if isinstance(value, (int, np.integer)) else tuple(value)
+    both = value if isinstance(value, (tuple, list)) else (value, value)
     if len(both) != 2 or any(
         isinstance(v, bool) or not isinstance(v, (int, np.integer)) or v < least for v in both
     ):

@@ -82,7 +82,9 @@ class Sequential(Layer):
         BackendMismatchError, TypeError
             If x is a Tensor of another backend or dtype.
         """
-        if isinstance(x, Tensor):
+        if isinstance(x, Tensor) and not self.parameters():
+            pass  # nothing here that it could disagree with
+        elif isinstance(x, Tensor):
             if x.backend is not self.backend:
                 raise BackendMismatchError(
                     f"the input lives on backend {x.backend.name!r}, the model on "

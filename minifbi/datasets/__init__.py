@@ -1,0 +1,31 @@
+"""Data sets: images and labels, read from files and checked.
+
+>>> from minifbi.datasets import load_mnist
+>>> mnist = load_mnist()
+>>> images, labels = mnist.train.batch(slice(0, 64))
+>>> images.shape, labels.shape
+((64, 1, 28, 28), (64,))
+"""
+
+from minifbi.datasets.core import Dataset, Split, split_train_validation
+from minifbi.datasets.idx import read_idx, write_idx
+from minifbi.datasets.loaders import (
+    DATASET_NAMES,
+    load_dataset,
+    load_fashion_mnist,
+    load_idx_folder,
+    load_mnist,
+)
+
+__all__ = [
+    "DATASET_NAMES",
+    "Dataset",
+    "Split",
+    "load_dataset",
+    "load_fashion_mnist",
+    "load_idx_folder",
+    "load_mnist",
+    "read_idx",
+    "split_train_validation",
+    "write_idx",
+]

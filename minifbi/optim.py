@@ -1,0 +1,198 @@
+"""Optimisers and learning-rate schedules, with PyTorch's definitions.
+
+An optimiser gives each parameter a new array and never writes into the old one:
+a tape that still holds it stays right, and so does the array that a user made the
+parameter from.  Its memory goes by the parameter's name, so that a checkpoint can
+hold it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from minifbi.autograd import Tensor
+from minifbi.backends import Array
+from minifbi.errors import CheckpointError, ConfigError
+
+SCHEDULES = ("constant", "cosine", "step")
+
+
+class Optimizer:
+    """Base class: parameters by name, a learning rate, and slots of memory.
+
+    Parameters
+    ----------
+    parameters : mapping of str to Tensor
+        For example ``model.parameters()``.
+    lr : float
+        Learning rate, at least 0.
+    weight_decay : float
+        L2 penalty: weight_decay * p is added to the gradient of every parameter.
+    """
+
+    slots: tuple[str, ...] = ()
+
+    def __init__(
+        self, parameters: Mapping[str, Tensor], lr: float, weight_decay: float = 0.0
+    ) -> None:
+        for what, value in (("lr", lr), ("weight_decay", weight_decay)):
+            if not (math.isfinite(value) and value >= 0):
+                raise ConfigError(f"{what}={value!r}: expected a number, at least 0")
+        if not parameters:
+            raise ConfigError("the optimiser got no parameters; pass model.parameters()")
+        self.parameters = dict(parameters)
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.steps = 0
+        self.memory: dict[str, dict[str, Array]] = {
+            slot: {n: p.backend.xp.zeros_like(p.data) for n, p in self.parameters.items()}
+            for slot in self.slots
+        }
+
+    def step(self) -> None:
+        """Change every parameter that has a gradient."""
+        self.steps += 1
+        for name, p in self.parameters.items():
+            if p.grad is not None:
+                grad = p.grad + self.weight_decay * p.data if self.weight_decay else p.grad
+                p.data = p.data - self._change(name, grad)
+
+    def _change(self, name: str, grad: Array) -> Array:
+        """What to subtract from the parameter."""
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Any]:
+        """Number of steps and all memory, as NumPy arrays by "slot/parameter"."""
+        state: dict[str, Any] = {"steps": np.array(self.steps)}
+        for slot, arrays in self.memory.items():
+            for name, array in arrays.items():
+                state[f"{slot}/{name}"] = np.array(
+                    self.parameters[name].backend.to_numpy(array)
+                )
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Put the memory back.
+
+        Raises
+        ------
+        CheckpointError
+            If it was saved by another optimiser or for other parameters.
+        """
+        own = self.state_dict()
+        if set(own) != set(state) or any(own[k].shape != np.shape(state[k]) for k in own):
+            raise CheckpointError(
+                f"the optimiser's state does not belong to this {type(self).__name__} "
+                f"and these parameters"
+            )
+        self.steps = int(state["steps"])
+        for slot, arrays in self.memory.items():
+            for name in arrays:
+                p = self.parameters[name]
+                value = np.array(state[f"{slot}/{name}"], dtype=p.dtype)
+                arrays[name] = p.backend.asarray(value)
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum: v = m v + g, p = p - lr v.
+
+    Parameters
+    ----------
+    parameters, lr, weight_decay
+        See :class:`Optimizer`.
+    momentum : float
+        m, 0 <= m < 1.
+    """
+
+    slots = ("velocity",)
+
+    def __init__(
+        self,
+        parameters: Mapping[str, Tensor],
+        lr: float = 0.05,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(parameters, lr, weight_decay)
+        if not 0 <= momentum < 1:
+            raise ConfigError(f"momentum={momentum!r}: expected 0 <= momentum < 1")
+        self.momentum = momentum
+
+    def _change(self, name: str, grad: Array) -> Array:
+        velocity = self.memory["velocity"][name]
+        velocity *= self.momentum
+        velocity += grad
+        return self.lr * velocity
+
+
+class Adam(Optimizer):
+    """Adam (Kingma and Ba 2015, Algorithm 1): steps scaled by running moments.
+
+    Parameters
+    ----------
+    parameters, lr, weight_decay
+        See :class:`Optimizer`.
+    betas : (float, float)
+        Decay of the running mean of g and of g^2.
+    eps : float
+    """
+
+    slots = ("mean", "square")
+
+    def __init__(
+        self,
+        parameters: Mapping[str, Tensor],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(parameters, lr, weight_decay)
+        if not all(0 <= b < 1 for b in betas) or not eps > 0:
+            raise ConfigError(f"betas={betas!r}, eps={eps!r}: expected 0 <= beta < 1 and eps > 0")
+        self.betas, self.eps = betas, eps
+
+    def _change(self, name: str, grad: Array) -> Array:
+        (b1, b2), t = self.betas, self.steps
+        mean, square = self.memory["mean"][name], self.memory["square"][name]
+        mean *= b1
+        mean += (1 - b1) * grad
+        square *= b2
+        square += (1 - b2) * grad * grad
+        # the running means start at 0; 1 - b^t undoes their bias towards it
+        size = self.lr / (1 - b1**t)
+        return size * mean / ((square / (1 - b2**t)) ** 0.5 + self.eps)
+
+
+OPTIMIZERS = {"sgd": SGD, "adam": Adam}
+DEFAULT_LR = {"sgd": 0.05, "adam": 1e-3}
+
+
+def learning_rate(base: float, schedule: str, step: int, total: int) -> float:
+    """Learning rate of step `step` (from 0) out of `total`.
+
+    Parameters
+    ----------
+    base : float
+        The first learning rate.
+    schedule : {"constant", "cosine", "step"}
+        "cosine" falls to 0 along half a cosine (Loshchilov and Hutter 2017,
+        without restarts); "step" divides by 10 at half and at three quarters.
+
+    Raises
+    ------
+    ConfigError
+        If the schedule is unknown.
+    """
+    progress = step / max(total, 1)
+    if schedule == "constant":
+        return base
+    if schedule == "cosine":
+        return base * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+    if schedule == "step":
+        return base * (1.0 if progress < 0.5 else 0.1 if progress < 0.75 else 0.01)
+    raise ConfigError(f"schedule={schedule!r}: expected one of {', '.join(SCHEDULES)}")

@@ -1,0 +1,173 @@
+"""``python -m minifbi.train``: train a network with the FBI loss."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from minifbi.backends import BACKEND_NAMES
+from minifbi.cli import Parser, run_command
+from minifbi.fbi import REDUCTIONS, STARTS
+from minifbi.models import MODELS
+from minifbi.optim import DEFAULT_LR, OPTIMIZERS, SCHEDULES
+from minifbi.training import TrainConfig, default_folder, resume, train
+
+PROG = "minifbi.train"
+
+
+def build_parser() -> Parser:
+    """All flags, in groups."""
+    default = TrainConfig()
+    parser = Parser(
+        prog=f"python -m {PROG}",
+        description="Train a CNN in three steps (forward, relevance, backward) with the "
+        "forward-backward interacted-activation loss of Yoo, Kim and Kang (2019).",
+    )
+    group = parser.add_argument_group("network and data")
+    group.add_argument("--model", choices=MODELS, default=default.model, help="the network")
+    group.add_argument(
+        "--dataset",
+        default=default.dataset,
+        choices=("mnist", "fashion-mnist"),
+        help="mnist ships with the package; fashion-mnist is downloaded once (31 MB)",
+    )
+    group.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        help="folder with the four IDX files of any data set, raw or gzipped, instead",
+    )
+    group.add_argument(
+        "--num-classes", type=int, default=default.num_classes, help="classes in --data-dir"
+    )
+
+    group = parser.add_argument_group("computation")
+    group.add_argument(
+        "--backend",
+        choices=("auto", *BACKEND_NAMES),
+        default=default.backend,
+        help="where it runs: auto takes numba where it imports, else numpy",
+    )
+    group.add_argument(
+        "--dtype", choices=("float32", "float64"), default=default.dtype, help="precision"
+    )
+    group.add_argument(
+        "--seed", type=int, default=default.seed, help="of the initial weights and the shuffling"
+    )
+
+    group = parser.add_argument_group("optimisation")
+    group.add_argument("--epochs", type=int, default=default.epochs, help="passes over the data")
+    group.add_argument("--batch-size", type=int, default=default.batch_size, help="images a step")
+    group.add_argument(
+        "--optimizer", choices=OPTIMIZERS, default=default.optimizer, help="the optimiser"
+    )
+    group.add_argument(
+        "--lr",
+        type=float,
+        default=argparse.SUPPRESS,
+        help="learning rate (default: "
+        + ", ".join(f"{lr:g} for {name}" for name, lr in DEFAULT_LR.items())
+        + ")",
+    )
+    group.add_argument("--momentum", type=float, default=default.momentum, help="of sgd")
+    group.add_argument(
+        "--weight-decay", type=float, default=default.weight_decay, help="L2 penalty"
+    )
+    group.add_argument(
+        "--schedule", choices=SCHEDULES, default=default.schedule, help="of the learning rate"
+    )
+
+    group = parser.add_argument_group("the FBI loss, Eq. (2) to (4) of the paper")
+    group.add_argument(
+        "--fbi-weight",
+        type=float,
+        default=default.fbi_weight,
+        help="lambda of Eq. (4), 0 to 1; 0 is conventional training",
+    )
+    group.add_argument(
+        "--fbi-gate",
+        type=float,
+        default=default.fbi_gate,
+        help="validation accuracy above which the FBI loss joins; 0: from the start",
+    )
+    group.add_argument(
+        "--gate-interval",
+        type=int,
+        default=default.gate_interval,
+        help="iterations between two looks at the validation accuracy before that",
+    )
+    group.add_argument(
+        "--fbi-start",
+        choices=STARTS,
+        default=default.fbi_start,
+        help="where the relevance pass starts: the logit of the true class, all logits, "
+        "or the largest logit",
+    )
+    group.add_argument(
+        "--fbi-reduction",
+        choices=REDUCTIONS,
+        default=default.fbi_reduction,
+        help="L1 of Eq. (3): sum over a sample's units and mean over the batch, or mean over all",
+    )
+    group.add_argument(
+        "--fbi-stabilizer",
+        type=float,
+        default=default.fbi_stabilizer,
+        help="eps of the divided form R / (z + eps sign z); 0: the exact ratio form",
+    )
+
+    group = parser.add_argument_group("run folder")
+    group.add_argument(
+        "--out",
+        metavar="DIR",
+        default=argparse.SUPPRESS,
+        help="where results go; must not hold a run (default: a new folder under runs/)",
+    )
+    group.add_argument(
+        "--resume",
+        metavar="DIR",
+        default=argparse.SUPPRESS,
+        help="go on with an interrupted run, with its own options; only --epochs and --quiet "
+        "may stand beside it",
+    )
+    group.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = build_parser()
+    options = vars(parser.parse_args(arguments))
+    quiet = options.pop("quiet")
+    out, folder = options.pop("out", None), options.pop("resume", None)
+
+    def command() -> int:
+        nonlocal out
+        try:
+            if folder is None:
+                config = TrainConfig(**options)
+                out = out or default_folder(config)
+                train(config, out, quiet=quiet)
+            else:
+                given = {a.split("=")[0] for a in arguments if a.startswith("--")}
+                surplus = sorted(given - {"--resume", "--epochs", "--quiet"})
+                if surplus:
+                    parser.error(f"--resume takes its options from {folder}; drop {surplus[0]}")
+                epochs = options["epochs"] if "--epochs" in given else None
+                resume(Path(folder), epochs=epochs, quiet=quiet)
+        except KeyboardInterrupt:
+            print(
+                f"\n{PROG}: interrupted; finished epochs are kept, "
+                f"go on with --resume {folder or out}",
+                file=sys.stderr,
+            )
+            return 130
+        return 0
+
+    return run_command(command, PROG)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""What a training run is asked to do: one dataclass, checked at once, stored as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from minifbi.backends import BACKEND_NAMES
+from minifbi.errors import ConfigError
+from minifbi.fbi import REDUCTIONS, STARTS, check_fbi_weight
+from minifbi.models import MODELS
+from minifbi.optim import DEFAULT_LR, OPTIMIZERS, SCHEDULES
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """All options of a run; the defaults are those of the paper or of docs/.
+
+    Attributes
+    ----------
+    model, dataset, backend, optimizer, schedule, fbi_start, fbi_reduction, dtype : str
+        See ``python -m minifbi.train --help``.
+    data_dir : str or None
+        Folder of four IDX files that stands for the data set.
+    num_classes : int
+    epochs, batch_size, seed : int
+    lr : float or None
+        None stands for the optimiser's own default.
+    momentum, weight_decay : float
+    fbi_weight : float
+        lambda of Eq. (4); 0 is conventional training.
+    fbi_gate : float
+        The FBI loss joins once the validation accuracy exceeds this; 0: from the start.
+    gate_interval : int
+        Iterations between two looks at the validation accuracy, before the gate opens.
+    fbi_stabilizer : float
+        eps of the divided form; 0 for the exact ratio form.
+
+    Raises
+    ------
+    ConfigError
+        If a value is outside its range; the message names the option.
+    """
+
+    model: str = "alexnet"
+    dataset: str = "mnist"
+    data_dir: str | None = None
+    num_classes: int = 10
+    backend: str = "auto"
+    epochs: int = 5
+    batch_size: int = 128
+    optimizer: str = "adam"
+    lr: float | None = None
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    schedule: str = "cosine"
+    fbi_weight: float = 0.001
+    fbi_gate: float = 0.7
+    gate_interval: int = 50
+    fbi_start: str = "target"
+    fbi_reduction: str = "sum"
+    fbi_stabilizer: float = 0.0
+    dtype: str = "float32"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        choices: dict[str, tuple[str, ...]] = {
+            "model": tuple(MODELS),
+            "backend": ("auto", *BACKEND_NAMES),
+            "optimizer": tuple(OPTIMIZERS),
+            "schedule": SCHEDULES,
+            "fbi_start": STARTS,
+            "fbi_reduction": REDUCTIONS,
+            "dtype": ("float32", "float64"),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ConfigError(
+                    f"{name}={getattr(self, name)!r}: expected one of {', '.join(allowed)}"
+                )
+        for name, least in (
+            ("epochs", 1),
+            ("batch_size", 1),
+            ("gate_interval", 1),
+            ("num_classes", 1),
+            ("seed", 0),
+        ):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ConfigError(f"{name}={value!r}: expected an integer, at least {least}")
+        numbers = ("momentum", "weight_decay", "fbi_weight", "fbi_gate", "fbi_stabilizer")
+        for name in numbers if self.lr is None else (*numbers, "lr"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise ConfigError(f"{name}={value!r}: expected a number")
+            if not (math.isfinite(value) and value >= 0):
+                raise ConfigError(f"{name}={value!r}: expected a finite number, at least 0")
+        check_fbi_weight(self.fbi_weight)
+        if self.fbi_gate > 1:
+            raise ConfigError(f"fbi_gate={self.fbi_gate!r}: an accuracy, expected 0 to 1")
+        if self.momentum >= 1:
+            raise ConfigError(f"momentum={self.momentum!r}: expected 0 <= momentum < 1")
+        if self.lr is None:
+            object.__setattr__(self, "lr", DEFAULT_LR[self.optimizer])
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a mapping that JSON can hold."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
+        """From such a mapping; an unknown option is an error."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ConfigError(f"unknown option {', '.join(unknown)} in the configuration")
+        return cls(**values)

@@ -1,0 +1,307 @@
+"""A run and its folder: what is written, when, and how a run is resumed.
+
+=====================  ===========================================================
+config.json            all options, the backend that was chosen, versions
+metrics.jsonl          one JSON object an epoch
+checkpoint.npz         everything to go on from the last finished epoch
+best.npz               the same, of the epoch with the best validation accuracy
+curves.png             losses, accuracy, the gate's moment
+activations.png        one test image through the net, in the manner of Fig. 2
+result.json            the final numbers; only a finished run has it
+=====================  ===========================================================
+
+Every file is written whole or not at all.  checkpoint.npz is the truth:
+metrics.jsonl is made from it anew each epoch, so that the two never disagree.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minifbi.backends import get_backend
+from minifbi.datasets import Dataset, load_dataset
+from minifbi.errors import CheckpointError, ConfigError, MinifbiError
+from minifbi.layers import Sequential
+from minifbi.models import build_model
+from minifbi.training.checkpoint import load_checkpoint, save_checkpoint, write_json, write_text
+from minifbi.training.config import TrainConfig
+from minifbi.training.progress import Progress, describe_epoch
+from minifbi.training.trainer import Trainer, evaluate
+
+FILES = (
+    "config.json",
+    "metrics.jsonl",
+    "checkpoint.npz",
+    "best.npz",
+    "curves.png",
+    "activations.png",
+    "result.json",
+)
+
+
+class RunFolderError(MinifbiError):
+    """A folder that cannot take, or does not hold, a run."""
+
+
+def default_folder(config: TrainConfig) -> Path:
+    """A fresh folder under ``runs/`` named after what is trained."""
+    kind = f"fbi{config.fbi_weight:g}" if config.fbi_weight else "conventional"
+    name = f"{config.model}-{config.dataset}-{kind}-seed{config.seed}"
+    folder, count = Path("runs") / name, 1
+    while folder.exists():
+        count += 1
+        folder = Path("runs") / f"{name}-{count}"
+    return folder
+
+
+def claim_folder(folder: Path) -> None:
+    """Make the folder of a new run.
+
+    Raises
+    ------
+    RunFolderError
+        If it holds a run already (nothing is touched), or cannot be made.
+    """
+    found = [name for name in FILES if (folder / name).exists()]
+    if found:
+        raise RunFolderError(
+            f"{folder} already holds a run ({', '.join(found)}); nothing was changed. "
+            f"Choose another --out, or go on with --resume {folder}"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunFolderError(f"cannot make the folder {folder}: {error.strerror}") from error
+
+
+def train(
+    config: TrainConfig,
+    out: str | Path | None = None,
+    *,
+    dataset: Dataset | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Train from the start and write a run folder.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    out : path, optional
+        The folder, which must not hold a run; :func:`default_folder` if left out.
+    dataset : Dataset, optional
+        Your own data; otherwise what the configuration names is loaded.
+    quiet : bool
+        Print nothing.
+
+    Returns
+    -------
+    dict
+        The contents of ``result.json``.
+
+    Raises
+    ------
+    MinifbiError, OSError
+        One clear message each; what was written before stays.
+    """
+    backend = get_backend(config.backend)
+    config = dataclasses.replace(config, backend=backend.name)
+    data = dataset or load_dataset(
+        config.dataset, data_dir=config.data_dir, num_classes=config.num_classes
+    )
+    folder = default_folder(config) if out is None else Path(out)
+    trainer = Trainer(config, data)
+    claim_folder(folder)
+    write_json(folder / "config.json", {**config.to_dict(), "versions": _versions()})
+    return _go_on(trainer, folder, quiet)
+
+
+def resume(
+    folder: str | Path,
+    *,
+    epochs: int | None = None,
+    dataset: Dataset | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Go on with an interrupted run from its last finished epoch.
+
+    Parameters
+    ----------
+    folder : path
+        A run folder.
+    epochs : int, optional
+        Train up to this many epochs instead of those in the configuration.
+    dataset : Dataset, optional
+        The data of the run, if it did not come from the configuration.
+    quiet : bool
+
+    Returns
+    -------
+    dict
+        The contents of ``result.json``.
+
+    Raises
+    ------
+    RunFolderError, CheckpointError
+        If the folder holds no run, or its checkpoint cannot be used.
+    """
+    folder = Path(folder)
+    checkpoint = folder / "checkpoint.npz"
+    if checkpoint.exists():
+        arrays, meta = load_checkpoint(checkpoint)
+        values = meta.get("config")
+    else:  # killed before the first epoch was done: start again with the same options
+        arrays, meta = {}, {}
+        values = _read_config(folder)
+    try:
+        config = TrainConfig.from_dict(values)  # type: ignore[arg-type]
+    except (ConfigError, TypeError) as error:
+        raise CheckpointError(f"the configuration in {folder} cannot be used: {error}") from error
+    if epochs is not None:
+        config = dataclasses.replace(config, epochs=epochs)
+    data = dataset or load_dataset(
+        config.dataset, data_dir=config.data_dir, num_classes=config.num_classes
+    )
+    trainer = Trainer(config, data)
+    if meta:
+        trainer.load_state(arrays, meta)
+    return _go_on(trainer, folder, quiet)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        values.pop("versions", None)
+    except FileNotFoundError:
+        raise RunFolderError(
+            f"{folder} holds no run: it has neither checkpoint.npz nor config.json"
+        ) from None
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"cannot read {folder / 'config.json'}: {error}") from error
+    return dict(values)
+
+
+def _versions() -> dict[str, str]:
+    from minifbi import __version__
+
+    return {"minifbi": __version__, "numpy": np.__version__, "python": platform.python_version()}
+
+
+def _go_on(trainer: Trainer, folder: Path, quiet: bool) -> dict[str, Any]:
+    """Train the epochs that are left, and finish the folder."""
+    config, images = trainer.config, len(trainer.dataset.train)
+    progress = Progress(config.epochs * images, trainer.epoch * images, quiet)
+    try:
+        progress.say(
+            f"training {config.model} on {trainer.dataset.name}: {images:,} images, "
+            f"{config.epochs} epochs, lambda {config.fbi_weight:g}, backend {config.backend}, "
+            f"into {folder}"
+        )
+        if trainer.epoch:
+            progress.say(f"resuming after epoch {trainer.epoch}")
+        while trainer.epoch < config.epochs:
+            record = trainer.run_epoch(progress)
+            arrays, meta = trainer.state()
+            if trainer.best["epoch"] == trainer.epoch:
+                save_checkpoint(folder / "best.npz", arrays, meta)
+            save_checkpoint(folder / "checkpoint.npz", arrays, meta)
+            write_text(
+                folder / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in trainer.records)
+            )
+            progress.say(describe_epoch(record, config.epochs))
+    finally:
+        progress.close()
+    return _finish(trainer, folder, progress)
+
+
+def _finish(trainer: Trainer, folder: Path, progress: Progress) -> dict[str, Any]:
+    """Test once, draw, and write result.json last: it says that the run is complete."""
+    from minifbi.plots import plot_activations, plot_curves, save_figure
+
+    dataset, config, last = trainer.dataset, trainer.config, trainer.records[-1]
+    accuracy, loss = evaluate(trainer.model, dataset.test)
+    result = {
+        "test_accuracy": accuracy,
+        "test_loss": loss,
+        "val_accuracy": last["val_accuracy"],
+        "gate_step": trainer.gate.step if config.fbi_weight else None,
+        "fbi_loss": last["fbi_loss"],
+        "fbi_terms": last["fbi_terms"],
+        "task_loss": last["task_loss"],
+        "epochs": trainer.epoch,
+        "steps": trainer.step,
+        "best": trainer.best,
+        "seconds": trainer.seconds,
+        "backend": config.backend,
+        "seed": config.seed,
+    }
+    kind = f"lambda = {config.fbi_weight:g}" if config.fbi_weight else "conventional training"
+    title = f"{config.model} on {dataset.name}, {kind}, seed {config.seed}"
+    figure = plot_curves(
+        {name: np.array(values) for name, values in trainer.history.items()},
+        trainer.records,
+        gate_step=result["gate_step"],
+        title=title,
+    )
+    save_figure(figure, folder / "curves.png")
+    image, label = example_image(dataset)
+    save_figure(
+        plot_activations(trainer.model, image, label, title=title), folder / "activations.png"
+    )
+    write_json(folder / "result.json", result)
+    progress.say(f"test accuracy {accuracy:.4f}; figures and numbers are in {folder}")
+    return result
+
+
+def example_image(dataset: Dataset) -> tuple[Any, int]:
+    """The test image that pictures show: the first 7, as in the paper's Fig. 2, else the first."""
+    sevens = np.flatnonzero(dataset.test.labels == 7)
+    index = int(sevens[0]) if sevens.size else 0
+    x, labels = dataset.test.batch(slice(index, index + 1))
+    return x[0], int(labels[0])
+
+
+def load_model(
+    checkpoint: str | Path, *, backend: str = "auto"
+) -> tuple[Sequential, dict[str, Any]]:
+    """Rebuild a trained model from ``checkpoint.npz`` or ``best.npz``.
+
+    Parameters
+    ----------
+    checkpoint : path
+        The file, or a run folder (its checkpoint.npz is taken then).
+    backend : str
+        Any: a model may be trained on one backend and used on another.
+
+    Returns
+    -------
+    model : Sequential, in evaluation mode
+    meta : dict
+        What else the checkpoint says: "config", "epoch", "records", ...
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be used.
+    """
+    path = Path(checkpoint)
+    arrays, meta = load_checkpoint(path / "checkpoint.npz" if path.is_dir() else path)
+    try:
+        config = TrainConfig.from_dict(meta["config"])
+        model = build_model(
+            config.model,
+            input_shape=tuple(meta["input_shape"]),
+            num_classes=meta["num_classes"],
+            backend=backend,
+            dtype=np.dtype(config.dtype),
+        )
+        model.load_state_dict(arrays["parameters"])
+    except (KeyError, TypeError, ConfigError) as error:
+        raise CheckpointError(f"{path} does not describe a model: {error}") from error
+    model.eval()
+    return model, meta
