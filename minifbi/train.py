@@ -36,6 +36,7 @@ def build_parser() -> Parser:
     group.add_argument(
         "--data-dir",
         metavar="DIR",
+        default=argparse.SUPPRESS,
         help="folder with the four IDX files of any data set, raw or gzipped, instead",
     )
     group.add_argument(

@@ -10,6 +10,7 @@ from helpers import small_mnist
 
 from minifbi import fbi
 from minifbi.autograd import cross_entropy
+from minifbi.datasets import Split
 from minifbi.errors import CheckpointError, ConfigError, NonFiniteError
 from minifbi.layers import Dense, Dropout, Flatten, ReLU, Sequential
 from minifbi.models import alexnet, build_model
@@ -160,15 +161,13 @@ class TestTrainer:
 
     def test_the_test_set_is_never_looked_at(self, monkeypatch):
         trainer = make_trainer()
-        monkeypatch.setattr(
-            type(trainer.dataset.test),
-            "batch",
-            lambda self, *a, _real=type(trainer.dataset.test).batch: (
-                pytest.fail("looked at the test set")
-                if self is trainer.dataset.test
-                else _real(self, *a)
-            ),
-        )
+        real = Split.batch
+
+        def guarded(self, *arguments):
+            assert self is not trainer.dataset.test, "looked at the test set"
+            return real(self, *arguments)
+
+        monkeypatch.setattr(Split, "batch", guarded)
         trainer.run_epoch()
 
     def test_a_model_of_ones_own_with_dropout_resumes_exactly(self):

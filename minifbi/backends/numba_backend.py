@@ -101,7 +101,7 @@ class NumbaBackend(NumpyBackend):
             chunks = -(-kernel[1] // simd.WEIGHT_TAPS)
             tile_columns = -(-kernel[1] // chunks)
         lanes = simd.lanes_of(x.dtype)
-        block = simd.VECTORS * lanes
+        block = simd.WEIGHT_VECTORS * lanes
         channel_group = min(WEIGHT_CHANNEL_GROUP, out_channels)
         channel_groups = -(-out_channels // channel_group)
         blocks = -(-batch // block)
@@ -110,7 +110,7 @@ class NumbaBackend(NumpyBackend):
         parts = -(-batch // sample_group)
         # rows of g such that they and the rows of x they meet stay in the cache
         row_numbers = block * (width * channels + columns * channel_group)
-        band = max(1, min(g.shape[2], 2 * PACKED_NUMBERS // row_numbers))
+        band = max(1, min(g.shape[2], 4 * PACKED_NUMBERS // row_numbers))
         sums = np.empty((parts, out_channels, channels, *kernel), dtype=x.dtype)
         conv_weight.conv_weight(
             batch_last(x),

@@ -211,7 +211,8 @@ class Layer:
         """Put the random generators back to `states`."""
         for name, layer in self.named_layers():
             if name in states:
-                layer.rng.bit_generator.state = states[name]  # type: ignore[attr-defined]
+                rng: np.random.Generator = vars(layer)["rng"]
+                rng.bit_generator.state = states[name]
 
     # ---- to and from files -----------------------------------------------------------
     def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:

@@ -22,6 +22,7 @@ from minifbi.backends.numba_kernels.jit import jit
 from minifbi.backends.numba_kernels.simd import (
     ROWS,
     VECTORS,
+    tile_load,
     tile_step,
     tile_store,
     tile_zeros,
@@ -81,24 +82,32 @@ def pack_samples(
     border : int
         Columns of zeros to the left and to the right.
     """
-    samples = min(width, x.shape[3] - first_sample)
-    columns = x.shape[2]
+    _, rows, columns, batch = x.shape
+    samples = min(width, batch - first_sample)
+    copied = channel_stop - channel_start
     wide = columns + 2 * border
-    if border > 0 or channels > channel_stop - channel_start or samples < width:
-        flat[: (row_stop - row_start) * wide * channels * width] = 0
-    for channel in range(channel_start, channel_stop):
-        for row in range(row_start, row_stop):
-            to = (((row - row_start) * wide + border) * channels + channel - channel_start) * width
+    if border > 0 or channels > copied or samples < width:
+        for i in range((row_stop - row_start) * wide * channels * width):
+            flat[i] = 0
+    source = x.reshape(-1)
+    plane = rows * columns * batch
+    start = channel_start * plane + first_sample
+    for row in range(row_start, row_stop):
+        for column in range(columns):
+            to = ((row - row_start) * wide + border + column) * channels * width
+            at = start + (row * columns + column) * batch
             if samples == width:
-                for column in range(columns):
-                    for n in range(width):
-                        flat[to + n] = x[channel, row, column, first_sample + n]
-                    to += channels * width
+                for _ in range(copied):
+                    copied_vectors = tile_load(source, at, 1, VECTORS)
+                    tile_store(copied_vectors, flat, to, 0, 1, VECTORS)
+                    at += plane
+                    to += width
             else:
-                for column in range(columns):
+                for _ in range(copied):
                     for n in range(samples):
-                        flat[to + n] = x[channel, row, column, first_sample + n]
-                    to += channels * width
+                        flat[to + n] = source[at + n]
+                    at += plane
+                    to += width
 
 
 @jit

@@ -25,14 +25,14 @@ from typing import Any
 import numba
 import numpy as np
 
-from minifbi.backends.numba_kernels.conv import pack_samples
 from minifbi.backends.numba_kernels.jit import jit
 from minifbi.backends.numba_kernels.simd import (
-    VECTORS,
     WEIGHT_ROWS,
+    WEIGHT_VECTORS,
     tile_load,
     tile_outer,
     tile_store,
+    tile_zeros,
     vector_sum,
 )
 
@@ -60,19 +60,22 @@ def _add_products(
     rows: int,
     columns: int,
     lanes: int,
+    fresh: bool,
     shape: tuple[int, ...],
 ) -> None:
     """Add to the tile at sums[at] the products of ``rows * columns`` pixels.
 
     The strides are those from one pixel row, pixel, and row or column of the
-    tile to the next.
+    tile to the next.  A `fresh` tile starts at zero.
     """
-    tile = tile_load(sums, at, WEIGHT_ROWS, shape)
+    tile = tile_zeros(sums, WEIGHT_ROWS, shape)
+    if not fresh:
+        tile = tile_load(sums, at, WEIGHT_ROWS, shape)
     for _ in range(rows):
         gj = gi
         xj = xi
         for _ in range(columns):
-            for v in range(VECTORS):
+            for v in range(WEIGHT_VECTORS):
                 tile = tile_outer(
                     tile,
                     g,
@@ -92,99 +95,65 @@ def _add_products(
 
 
 @jit
-def _add_band(
-    sums: Array,
+def _pack_tiles(
     x: Array,
-    g: Array,
-    packed_x: Array,
-    packed_g: Array,
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    padding: tuple[int, int],
+    flat: Array,
     first_sample: int,
-    channel_range: tuple[int, int],
     row_range: tuple[int, int],
+    channel_range: tuple[int, int],
+    height: int,
+    group: int,
+    border: int,
     lanes: int,
-    by_channel: bool,
-    shape: tuple[int, ...],
 ) -> None:
-    """Add the products of one block of samples and some rows of g to all tiles of `sums`."""
-    width = VECTORS * lanes
-    channels, x_rows, x_columns, _ = x.shape
-    _, g_rows, g_columns, _ = g.shape
-    (kh, kw), (sh, sw), (ph, pw) = kernel, stride, padding
-    o_start, o_stop = channel_range
-    row_start, row_stop = row_range
-    tile_columns = len(shape)
-    o_tiles = (o_stop - o_start + WEIGHT_ROWS - 1) // WEIGHT_ROWS
-    tile_size = WEIGHT_ROWS * tile_columns * lanes
+    """Copy one block of samples as the tiles read it: (channel / group, row, column, group, sample).
 
-    if by_channel:
-        wide_channels = (channels + tile_columns - 1) // tile_columns * tile_columns
-        border = 0
-        taps, groups = kw, wide_channels // tile_columns
-        x_step = width
-    else:
-        wide_channels = channels
-        border = pw
-        taps, groups = (kw + tile_columns - 1) // tile_columns, channels
-        x_step = channels * width
-    x_pixel = wide_channels * width
-    x_row = (x_columns + 2 * border) * x_pixel
-    g_pixel = o_tiles * WEIGHT_ROWS * width
-    g_row = g_columns * g_pixel
-    x_strides = (sh * x_row, sw * x_pixel, x_step)
-    g_strides = (g_row, g_pixel, width)
+    Everything that a tile needs then lies together, and stays in the innermost
+    cache while all taps pass over it.
 
-    low = max(0, row_start * sh - ph)
-    high = max(low, min(x_rows, (row_stop - 1) * sh - ph + kh))
-    pack_samples(x, packed_x, first_sample, width, low, high, 0, channels, wide_channels, border)
-    pack_samples(
-        g,
-        packed_g,
-        first_sample,
-        width,
-        row_start,
-        row_stop,
-        o_start,
-        o_stop,
-        o_tiles * WEIGHT_ROWS,
-        0,
-    )
-
-    at = 0
-    for k in range(kh):
-        first_row, stop_row = _inside(k, x_rows, g_rows, sh, ph)
-        first_row = max(first_row, row_start)
-        rows = min(stop_row, row_stop) - first_row
-        for tap in range(taps):
-            if by_channel:
-                first_column, stop_column = _inside(tap, x_columns, g_columns, sw, pw)
-                x_column = first_column * sw - pw + tap
-            else:
-                first_column, stop_column = 0, g_columns
-                x_column = tap * tile_columns
-            columns = stop_column - first_column
-            gi = (first_row - row_start) * g_row + first_column * g_pixel
-            xi = (first_row * sh - ph + k - low) * x_row + x_column * x_pixel
-            for group in range(groups):
-                for o_tile in range(o_tiles):
-                    if rows > 0 and columns > 0:
-                        _add_products(
-                            sums,
-                            at,
-                            packed_g,
-                            gi + o_tile * WEIGHT_ROWS * width,
-                            g_strides,
-                            packed_x,
-                            xi + group * (tile_columns * width if by_channel else width),
-                            x_strides,
-                            rows,
-                            columns,
-                            lanes,
-                            shape,
-                        )
-                    at += tile_size
+    Parameters
+    ----------
+    x : array (C, H, W, N)
+    flat : flat array
+        Where to; missing samples and channels are zeros.
+    first_sample : int
+    row_range, channel_range : (int, int)
+        What to copy.
+    height : int
+        Rows that `flat` has room for in each group of channels.
+    group : int
+        Channels in a tile.
+    border : int
+        Columns of zeros to the left and to the right.
+    lanes : int
+        Numbers in a vector.
+    """
+    width = WEIGHT_VECTORS * lanes
+    _, rows, columns, batch = x.shape
+    samples = min(width, batch - first_sample)
+    groups = (channel_range[1] - channel_range[0] + group - 1) // group
+    wide = columns + 2 * border
+    if border > 0 or channel_range[0] + groups * group > channel_range[1] or samples < width:
+        for i in range(groups * height * wide * group * width):
+            flat[i] = 0
+    source = x.reshape(-1)
+    plane = rows * columns * batch
+    for tile in range(groups):
+        first = channel_range[0] + tile * group
+        channels = min(group, channel_range[1] - first)
+        for row in range(row_range[0], row_range[1]):
+            to = ((tile * height + row - row_range[0]) * wide + border) * group * width
+            for column in range(columns):
+                at = first * plane + (row * columns + column) * batch + first_sample
+                for channel in range(channels):
+                    if samples == width:
+                        vectors = tile_load(source, at, 1, WEIGHT_VECTORS)
+                        tile_store(vectors, flat, to + channel * width, 0, 1, WEIGHT_VECTORS)
+                    else:
+                        for n in range(samples):
+                            flat[to + channel * width + n] = source[at + n]
+                    at += plane
+                to += group * width
 
 
 @jit
@@ -202,55 +171,101 @@ def _conv_weight_part(
     shape: tuple[int, ...],
 ) -> None:
     """out[o_start:o_stop] = the gradient over some of the samples."""
-    width = VECTORS * lanes
+    width = WEIGHT_VECTORS * lanes
     channels, x_rows, x_columns, _ = x.shape
     _, g_rows, g_columns, _ = g.shape
     kh, kw = out.shape[2:]
-    o_start, o_stop = channel_range
+    (sh, sw), (ph, pw) = stride, padding
     tile_columns = len(shape)
+    o_start, o_stop = channel_range
     o_tiles = (o_stop - o_start + WEIGHT_ROWS - 1) // WEIGHT_ROWS
-    if by_channel:
-        taps, groups = kw, (channels + tile_columns - 1) // tile_columns
-        wide_x = x_columns * groups * tile_columns
-    else:
-        taps, groups = (kw + tile_columns - 1) // tile_columns, channels
-        # the last taps of a kernel row may lie beyond it: read, but not used
-        wide_x = (x_columns + 2 * padding[1] + tile_columns) * channels
-    band_rows = min(x_rows, (band - 1) * stride[0] + kh)
-    packed_x = np.empty((band_rows * wide_x + tile_columns * channels) * width, x.dtype)
-    packed_g = np.empty(band * g_columns * o_tiles * WEIGHT_ROWS * width, x.dtype)
-    sums = np.zeros(kh * taps * groups * o_tiles * WEIGHT_ROWS * tile_columns * lanes, x.dtype)
+    # by channel: a tile's columns are neighbouring channels of x; else neighbouring pixels
+    group = tile_columns if by_channel else 1
+    border = 0 if by_channel else pw
+    taps = kw if by_channel else (kw + tile_columns - 1) // tile_columns
+    groups = (channels + group - 1) // group
+    height = min(x_rows, (band - 1) * sh + kh)
+
+    x_pixel = group * width
+    x_row = (x_columns + 2 * border) * x_pixel
+    x_strides = (sh * x_row, sw * x_pixel, width if by_channel else x_pixel)
+    g_pixel = WEIGHT_ROWS * width
+    g_row = g_columns * g_pixel
+    g_strides = (g_row, g_pixel, width)
+    tile_size = WEIGHT_ROWS * tile_columns * lanes
+    # the last taps of a kernel row may lie beyond it: read, but not used
+    packed_x = np.empty(groups * height * x_row + tile_columns * x_pixel, x.dtype)
+    packed_g = np.empty(o_tiles * band * g_row, x.dtype)
+    sums = np.empty(groups * o_tiles * kh * taps * tile_size, x.dtype)
 
     for first_sample in range(samples[0], samples[1], width):
         for row_start in range(0, g_rows, band):
-            _add_band(
-                sums,
-                x,
-                g,
-                packed_x,
-                packed_g,
-                (kh, kw),
-                stride,
-                padding,
-                first_sample,
-                channel_range,
-                (row_start, min(row_start + band, g_rows)),
-                lanes,
-                by_channel,
-                shape,
+            row_stop = min(row_start + band, g_rows)
+            fresh = first_sample == samples[0] and row_start == 0
+            low = max(0, row_start * sh - ph)
+            high = max(low, min(x_rows, (row_stop - 1) * sh - ph + kh))
+            _pack_tiles(
+                x, packed_x, first_sample, (low, high), (0, channels), height, group, border, lanes
             )
+            _pack_tiles(
+                g,
+                packed_g,
+                first_sample,
+                (row_start, row_stop),
+                channel_range,
+                band,
+                WEIGHT_ROWS,
+                0,
+                lanes,
+            )
+            at = 0
+            for x_tile in range(groups):
+                for o_tile in range(o_tiles):
+                    for k in range(kh):
+                        first_row, stop_row = _inside(k, x_rows, g_rows, sh, ph)
+                        first_row = max(first_row, row_start)
+                        stop_row = min(stop_row, row_stop)
+                        for tap in range(taps):
+                            if by_channel:
+                                first_column, stop_column = _inside(
+                                    tap, x_columns, g_columns, sw, pw
+                                )
+                                x_column = first_column * sw - pw + tap
+                            else:
+                                first_column, stop_column = 0, g_columns
+                                x_column = tap * tile_columns
+                            gi = (o_tile * band + first_row - row_start) * g_row
+                            xi = (x_tile * height + first_row * sh - ph + k - low) * x_row
+                            _add_products(
+                                sums,
+                                at,
+                                packed_g,
+                                gi + first_column * g_pixel,
+                                g_strides,
+                                packed_x,
+                                xi + x_column * x_pixel,
+                                x_strides,
+                                max(0, stop_row - first_row),
+                                max(0, stop_column - first_column),
+                                lanes,
+                                fresh,
+                                shape,
+                            )
+                            at += tile_size
 
     at = 0
-    for k in range(kh):
-        for tap in range(taps):
-            for group in range(groups):
-                for o in range(o_start, o_start + o_tiles * WEIGHT_ROWS):
-                    for column in range(tile_columns):
-                        c = group * tile_columns + column if by_channel else group
-                        t = tap if by_channel else tap * tile_columns + column
-                        if o < o_stop and c < channels and t < kw:
-                            out[o, c, k, t] = vector_sum(sums, at)
-                        at += lanes
+    for x_tile in range(groups):
+        for o_tile in range(o_tiles):
+            for k in range(kh):
+                for tap in range(taps):
+                    for row in range(WEIGHT_ROWS):
+                        for column in range(tile_columns):
+                            o = o_start + o_tile * WEIGHT_ROWS + row
+                            c = x_tile * group + column if by_channel else x_tile
+                            t = tap if by_channel else tap * tile_columns + column
+                            if o < o_stop and c < channels and t < kw:
+                                out[o, c, k, t] = vector_sum(sums, at)
+                            at += lanes
 
 
 @jit(parallel=True)

@@ -26,7 +26,13 @@ def jit(function: Callable[..., Any] | None = None, *, parallel: bool = False) -
     """
     if function is None:
         return lambda f: jit(f, parallel=parallel)
-    options: dict[str, Any] = {"nogil": True, "parallel": parallel, "error_model": "numpy"}
+    options: dict[str, Any] = {
+        "nogil": True,
+        "parallel": parallel,
+        "error_model": "numpy",
+        "no_cfunc_wrapper": True,
+        "no_cpython_wrapper": not parallel,
+    }
     try:
         return numba.njit(function, cache=True, **options)
     except RuntimeError:  # "no locator available": no folder to write to

@@ -1,7 +1,8 @@
 """Pooling with the batch last: every loop over ``n`` below is plain vector code.
 
 The maximum keeps its running winner per sample, and the branches are written as
-selections (``a if test else b``), which become vector instructions.  The two
+selections (``a if test else b``) between values already read, which become vector
+instructions; a read inside a branch would stay a branch.  The two
 transposes (`max_scatter`, `average_transpose`) do not scatter: each input pixel
 *gathers* from the few windows that contain it.  So every output is written once,
 by one thread, and in a fixed order.
@@ -77,6 +78,7 @@ def _scatter_row(
     """One channel, one row of pixels: g and winners (OH, OW, N), out (W, N)."""
     sh, sw, ph, pw, kw = geometry
     batch = g.shape[2]
+    zero = out.dtype.type(0)
     for column in range(out.shape[0]):
         total = out[column]
         started = False
@@ -84,14 +86,16 @@ def _scatter_row(
             windows = column_windows[column]
             for p in range(windows[0], windows[0] + windows[2]):
                 place = winners.dtype.type((row + ph - q * sh) * kw + column + pw - p * sw)
-                value = g[q, p]
+                window = g[q, p]
                 winner = winners[q, p]
                 if started:
                     for n in range(batch):
-                        total[n] += value[n] if winner[n] == place else 0
+                        value = window[n]
+                        total[n] += value if winner[n] == place else zero
                 else:
                     for n in range(batch):
-                        total[n] = value[n] if winner[n] == place else 0
+                        value = window[n]
+                        total[n] = value if winner[n] == place else zero
                     started = True
         if not started:
             total[:] = 0
@@ -131,7 +135,9 @@ def _gather_row(
                 pixel = x[row_tap[0] + r, first_column + k]
                 place = winners.dtype.type((row_tap[1] + r) * kw + first_k + k)
                 for n in range(batch):
-                    picked[n] = pixel[n] if winner[n] == place else picked[n]
+                    value = pixel[n]
+                    old = picked[n]
+                    picked[n] = value if winner[n] == place else old
 
 
 @jit(parallel=True)

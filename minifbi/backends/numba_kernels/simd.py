@@ -60,6 +60,7 @@ VECTORS = 2
 
 # The tile of the weight gradient: output channels x input channels (or taps of a kernel row).
 WEIGHT_ROWS = 4
+WEIGHT_VECTORS = 1
 WEIGHT_CHANNELS = 4 if REGISTERS == 32 else 2
 WEIGHT_TAPS = 5 if REGISTERS == 32 else 3
 

@@ -1,83 +1,26 @@
-"""Figures of a training run and of one image, drawn without pyplot.
-
-pyplot keeps global state, so it is left alone: each function makes a Figure with
-its own canvas, which works without a screen and disturbs nobody.  To keep one, use
-:func:`save_figure`; a notebook shows it by itself.
-"""
+"""The curves of a training run."""
 
 from __future__ import annotations
 
 import math
-import os
-import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+import textwrap
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
-from minifbi.activation_maps import ActivationMaps, LayerMaps, activation_maps
 from minifbi.errors import ConfigError, ShapeError
-from minifbi.layers import Sequential
-
-__all__ = ["DPI", "plot_activations", "plot_curves", "save_figure"]
-
-DPI = 150
-"""Dots per inch of every figure: one of 12 inches is 1800 pixels wide."""
+from minifbi.plots.figure import new_figure
 
 TASK, FBI, ACCURACY, GATE = "#1f77b4", "#c44e00", "#2b7a4b", "#555555"
 MARKERS = "osD^vPX*<>"
 
 
-def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a figure as a PNG file, all of it or nothing.
-
-    The file is written beside its final place and then moved there, so a reader
-    never sees half of it.  No date and no software version is stored in it: the
-    same figure gives the same bytes.
-
-    Parameters
-    ----------
-    figure : Figure
-    path : path
-        Ends in ``.png``; its folder exists.
-
-    Raises
-    ------
-    ConfigError
-        If the name ends in anything else.
-    OSError
-        If the file cannot be written.
-    """
-    path = Path(path)
-    if path.suffix.lower() != ".png":
-        raise ConfigError(f"{path}: figures are written as PNG; expected a name that ends in .png")
-    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with unfinished.open("xb") as file:
-            figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def _new_figure(width: float, height: float, **options: Any) -> Figure:
-    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white", **options)
-    FigureCanvasAgg(figure)
-    return figure
-
-
-# ---- the curves of a training run --------------------------------------------------------
 def plot_curves(
     history: Mapping[str, ArrayLike],
     epochs: Sequence[Mapping[str, Any]],
@@ -118,20 +61,26 @@ def plot_curves(
         If arrays that belong together differ in length.
     """
     series = _check_history(history)
-    figure = _new_figure(12, 8, layout="constrained")
-    figure.suptitle(title, fontsize=14)
+    figure = new_figure(12, 8)
+    figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.12)
+    figure.suptitle("\n".join(textwrap.wrap(title, 100)), fontsize=14, parse_math=False)
     (task, fbi), (accuracy, terms) = figure.subplots(2, 2)
     ends = np.array([record["step"] for record in epochs], dtype=float)
-    _draw_loss(task, "task loss $L_{TSK}$", series["step"], series["task_loss"], TASK,
-               ends, _column(epochs, "task_loss"))
-    _draw_loss(fbi, "FBI loss $L_{FBI}$, Eq. (3)", series["step"], series["fbi_loss"], FBI,
-               ends, _column(epochs, "fbi_loss"))
-    _draw_accuracy(accuracy, series, ends, _column(epochs, "val_accuracy"), gate_threshold)
     last = max([1.0, *series["step"], *series["val_step"], *ends])
-    for axes in (task, fbi, accuracy):
+    late = gate_step is not None and gate_step > last / 2
+    _style(task, "task loss $L_{TSK}$")
+    _draw_loss(task, series["step"], series["task_loss"], TASK,
+               ends, _column(epochs, "task_loss"))
+    _style(fbi, "FBI loss $L_{FBI}$, Eq. (3)")
+    # begun late, the curve is a short one at the right, where the legend would hide it
+    _draw_loss(fbi, series["step"], series["fbi_loss"], FBI,
+               ends, _column(epochs, "fbi_loss"), legend_left=late)
+    _draw_accuracy(accuracy, series, ends, _column(epochs, "val_accuracy"), gate_threshold)
+    for axes, height in ((task, 0.04), (fbi, 0.04), (accuracy, 0.22)):
         axes.set(xlabel="training step", xlim=(-0.02 * last, 1.02 * last))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if gate_step is not None:
-            _mark_gate(axes, gate_step, last)
+            _mark_gate(axes, gate_step, height, late)
     _draw_terms(terms, epochs)
     # Lay out once and keep it: each drawing would otherwise move things by a hair.
     figure.draw_without_rendering()
@@ -151,7 +100,7 @@ def _check_history(history: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.flo
                 f"history[{name!r}] has {len(series[name])} values and history[{along!r}] "
                 f"{len(series[along])}; expected as many"
             )
-        series[name][...] = np.where(np.isfinite(series[name]), series[name], np.nan)
+        series[name] = np.where(np.isfinite(series[name]), series[name], np.nan)
     return series
 
 
@@ -167,6 +116,8 @@ def running_mean(values: NDArray[np.float64], window: int) -> NDArray[np.float64
 
     NaN stays NaN: where nothing was measured there is no mean either.  Shape (S,) both.
     """
+    if not values.size:
+        return values
     known = np.isfinite(values)
     ones = np.ones(window)
     middle = slice(window // 2, window // 2 + len(values))
@@ -175,11 +126,29 @@ def running_mean(values: NDArray[np.float64], window: int) -> NDArray[np.float64
     return np.where(known, total / np.maximum(count, 1), np.nan)
 
 
+def _middles(
+    step: NDArray[Any], loss: NDArray[Any], ends: NDArray[Any]
+) -> NDArray[np.float64]:
+    """The mean of an epoch's steps at which the loss was measured, by epoch: shape (E,)."""
+    measured = step[np.isfinite(loss)]
+    middles, start = [], 0.0
+    for end in ends:
+        inside = measured[(measured > start) & (measured <= end)]
+        middles.append(float(inside.mean()) if inside.size else (start + end) / 2)
+        start = end
+    return np.array(middles)
+
+
 def _use_log_axis(axes: Axes, values: NDArray[np.float64], factor: float) -> None:
     """A logarithmic y axis where all known values are positive and span more than `factor`."""
     known = values[np.isfinite(values)]
-    if known.size and known.min() > 0 and known.max() > factor * known.min():
-        axes.set_yscale("log")
+    if not known.size or known.min() <= 0 or known.max() <= factor * known.min():
+        return
+    axes.set_yscale("log", nonpositive="mask")
+    subs = (1, 2, 5) if known.max() < 300 * known.min() else (1,)
+    axes.yaxis.set_major_locator(LogLocator(subs=subs))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _say(axes: Axes, text: str) -> None:
@@ -195,24 +164,24 @@ def _style(axes: Axes, title: str) -> None:
 
 
 def _draw_loss(
-    axes: Axes, title: str, step: NDArray[Any], loss: NDArray[Any], color: str,
-    ends: NDArray[Any], by_epoch: NDArray[Any],
+    axes: Axes, step: NDArray[Any], loss: NDArray[Any], color: str,
+    ends: NDArray[Any], by_epoch: NDArray[Any], legend_left: bool = False,
 ) -> None:
-    _style(axes, title)
+    """A loss along the steps, and its mean over each epoch amid the steps it is the mean of."""
     if not (np.isfinite(loss).any() or np.isfinite(by_epoch).any()):
         _say(axes, "not measured")
         return
     if np.isfinite(loss).sum() >= 20:
         window = len(loss) // 50 * 2 + 1  # about a twenty-fifth of the run
-        axes.plot(step, loss, color=color, alpha=0.3, linewidth=0.7, label="each sample")
+        axes.plot(step, loss, color=color, alpha=0.3, linewidth=0.7, label="measured")
         axes.plot(step, running_mean(loss, window), color=color, linewidth=2, label="running mean")
     elif np.isfinite(loss).any():
-        axes.plot(step, loss, "o-", color=color, markersize=4, label="each sample")
+        axes.plot(step, loss, "o-", color=color, markersize=4, label="measured")
     if np.isfinite(by_epoch).any():
-        axes.plot(ends, by_epoch, "o", color="white", markeredgecolor="black", markersize=6,
-                  label="epoch", zorder=3)
+        axes.plot(_middles(step, loss, ends), by_epoch, "o", color="white",
+                  markeredgecolor="black", markersize=6, label="mean of an epoch", zorder=3)
     _use_log_axis(axes, np.concatenate([loss, by_epoch]), 10)
-    axes.legend(loc="upper right", fontsize=10)
+    axes.legend(loc="upper left" if legend_left else "upper right", fontsize=10)
 
 
 def _draw_accuracy(
@@ -229,19 +198,18 @@ def _draw_accuracy(
     few = np.isfinite(accuracy).sum() < 20
     axes.plot(series["val_step"], accuracy, "o-" if few else "-", color=ACCURACY, markersize=4)
     axes.plot(ends, by_epoch, "o", color="white", markeredgecolor="black", markersize=6,
-              label="epoch", zorder=3)
+              label="end of an epoch", zorder=3)
     axes.axhline(threshold, color=GATE, linestyle=":", linewidth=1.5,
                  label=f"gate threshold {threshold:.2f}")
     axes.set_ylim(0, 1.03)
-    axes.legend(loc="lower right", fontsize=10)
+    axes.legend(loc="lower right" if known[-1] > 0.35 else "upper right", fontsize=10)
 
 
-def _mark_gate(axes: Axes, gate_step: int, last: float) -> None:
-    """A dashed line at the gate's step, its label on the side with more room."""
+def _mark_gate(axes: Axes, gate_step: int, height: float, left: bool) -> None:
+    """A dashed line at the gate's step, labelled at one side of it."""
     axes.axvline(gate_step, color=GATE, linestyle="--", linewidth=1.5, gid="gate")
-    left = gate_step > 0.5 * last
     axes.annotate(
-        f"gate: step {gate_step}", (gate_step, 0.04), xycoords=("data", "axes fraction"),
+        f"gate: step {gate_step}", (gate_step, height), xycoords=("data", "axes fraction"),
         xytext=(-5 if left else 5, 0), textcoords="offset points",
         ha="right" if left else "left", va="bottom", fontsize=10, color=GATE,
         bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1.5},
@@ -265,10 +233,8 @@ def _draw_terms(axes: Axes, epochs: Sequence[Mapping[str, Any]]) -> None:
         return
     colors = matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(names)))
     for i, (name, column) in enumerate(columns.items()):
-        # a term of exactly 0 has no place on a logarithmic axis
-        axes.plot(number, np.where(column > 0, column, np.nan), marker=MARKERS[i % len(MARKERS)],
+        axes.plot(number, column, marker=MARKERS[i % len(MARKERS)],
                   color=colors[i], markersize=5, linewidth=1.5, label=name)
-    if (values > 0).any():
-        axes.set_yscale("log")
+    _use_log_axis(axes, values[values > 0], 3)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=10, frameon=False,
                 ncols=1 + (len(names) - 1) // 14)

@@ -1,0 +1,1 @@
+"""Measuring how fast the training step is, side by side with a peer."""

@@ -1,0 +1,12 @@
+"""Figures of a training run and of one image, drawn without pyplot.
+
+pyplot keeps global state, so it is left alone: each function makes a Figure with
+its own canvas, which works without a screen and disturbs nobody.  To keep one, use
+:func:`save_figure`; a notebook shows it by itself.
+"""
+
+from minifbi.plots.activations import plot_activations
+from minifbi.plots.curves import plot_curves
+from minifbi.plots.figure import DPI, save_figure
+
+__all__ = ["DPI", "plot_activations", "plot_curves", "save_figure"]

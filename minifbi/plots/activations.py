@@ -1,0 +1,227 @@
+"""Activation and relevance maps of one image, in the manner of the paper's Fig. 2."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from numpy.typing import NDArray
+
+from minifbi.activation_maps import ActivationMaps, LayerMaps, activation_maps
+from minifbi.layers import Sequential
+from minifbi.plots.figure import new_figure
+
+# All lengths in inches.
+BLOCK = 5.0  # width of the tiles of one layer
+EDGE, BAR_GAP, BAR, BAR_TEXT = 0.5, 0.12, 0.13, 0.74  # left of the tiles; colour bar at the right
+COLUMN = EDGE + BLOCK + BAR_GAP + BAR + BAR_TEXT
+LINE, HEADER, PICTURE, FOOTER = 0.23, 0.42, 2.0, 0.45
+GREY = "#e0e0e0"  # around each tile, so that a white map still shows
+
+
+def plot_activations(
+    model: Sequential,
+    image: Any,
+    label: int | None = None,
+    *,
+    layers: int = 3,
+    title: str | None = None,
+    start: str = "target",
+    activation_max: Mapping[str, float] | None = None,
+    colorblind: bool = False,
+) -> Figure:
+    """Draw what the first convolutions see in an image, and how much of it counts.
+
+    On top the image and its relevance, a_1^- summed over the channels.  Below, for
+    each convolution, all its activation maps after the ReLU (left) and the
+    relevance maps at the same place, before any pooling (right); a filter has the
+    same place in both.  Each layer has one colour range for all its activations,
+    from 0 to their maximum, and one for all its relevances, symmetric about 0.
+
+    Parameters
+    ----------
+    model : Sequential
+        With any number of convolutions, also none.
+    image : array, shape (C, H, W)
+        Pixels in [0, 1].
+    label : int, optional
+        The true class; needed for ``start="target"``.
+    layers : int
+        How many convolutions.
+    title : str, optional
+        A line above the prediction.
+    start : {"target", "predicted"}
+        Which class is explained: the true one, as in training, or the predicted.
+    activation_max : mapping of str to float, optional
+        Upper ends of the activations' colour ranges by layer, such as
+        ``{"conv1": 2.5}``, so that two models can be compared as in Fig. 2.
+    colorblind : bool
+        Viridis and purple-orange instead of green-red and red-blue.
+
+    Returns
+    -------
+    Figure
+        An axes for each picture and each layer's tiles (two a layer), each with the
+        axes of its colour bar, except the image.  Their labels name them:
+        "input", "input relevance", "conv1 activation", "conv1 relevance", ...
+
+    Raises
+    ------
+    MinifbiError
+        If an argument does not fit; see :func:`minifbi.activation_maps.activation_maps`.
+    """
+    maps = activation_maps(model, image, label, layers=layers, start=start)
+    colors, signed = ("viridis", "PuOr_r") if colorblind else ("RdYlGn_r", "RdBu_r")
+    heights = [_tiles_height(layer.activation.shape) for layer in maps.layers]
+    column = COLUMN if maps.layers else EDGE + PICTURE + BAR_GAP + BAR + BAR_TEXT + 0.3
+    h, w = maps.image_relevance.shape
+    picture = PICTURE * min(1, h / w)
+    heading = _heading(maps, label, title, int(2 * column * 9))
+    y = 0.3 + LINE * len(heading) + HEADER  # where the pictures begin
+    page = _Page(2 * column, y + picture + sum(HEADER + h for h in heights) + FOOTER)
+    page.heading(heading)
+    page.pictures(maps, column, y, signed)
+    y += picture + HEADER
+    for layer, tall in zip(maps.layers, heights, strict=True):
+        filters, h, w = layer.activation.shape
+        limit = (activation_max or {}).get(layer.name, _largest(layer.activation))
+        low = 0.0 if layer.after_relu else -limit
+        what = "activation after ReLU" if layer.after_relu else "activation (no ReLU follows)"
+        size = f"{filters} filter{'s' * (filters != 1)}, {h} x {w}"
+        page.tiles(layer, "activation", f"{layer.name}: {what}  ({size})", 0.0, y, tall,
+                   Normalize(low, limit), colors)
+        limit, total = _largest(layer.relevance), float(layer.relevance.sum())
+        page.tiles(layer, "relevance", f"{layer.name}: relevance there  (sum {_number(total)})",
+                   column, y, tall, Normalize(-limit, limit), signed)
+        y += tall + HEADER
+    if maps.layers:
+        page.note("One colour range per layer, on each side.  The number at the left is that of "
+                  "the first filter in the row;  a filter has the same place on both sides.")
+    return page.figure
+
+
+def _largest(values: NDArray[Any]) -> float:
+    """Upper end of a colour range: the largest magnitude, or 1 for a map of zeros."""
+    largest = float(np.abs(values[np.isfinite(values)]).max(initial=0))
+    return largest if largest > 0 else 1.0
+
+
+def _number(value: float) -> str:
+    """Three digits in at most seven letters: 0.015, or 1.5e-4 where zeros would fill the place."""
+    text = f"{value:.3g}"
+    if len(text) > 6 or "e" in text:
+        digits, _, power = f"{value:.1e}".partition("e")
+        text = f"{digits.removesuffix('.0')}e{int(power)}"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def _columns(filters: int) -> int:
+    """Tiles in a row: 8 for up to 32 filters, then 16, 32, ..."""
+    columns = 8
+    while filters > columns * columns // 2:
+        columns *= 2
+    return columns
+
+
+def _tiles_height(shape: tuple[int, ...]) -> float:
+    filters, h, w = shape
+    return BLOCK * math.ceil(filters / _columns(filters)) / _columns(filters) * h / w
+
+
+def _heading(
+    maps: ActivationMaps, label: int | None, title: str | None, width: int
+) -> list[str]:
+    """The title, cut into lines of at most `width` letters, and the prediction."""
+    true = "" if label is None else f"true class {label},  "
+    predicted = f"{true}predicted {maps.predicted}  (probability {maps.probability:.3f})"
+    return [*textwrap.wrap(title or "", width), predicted]
+
+
+class _Page:
+    """A figure on which things are placed in inches, from the left and from the top."""
+
+    def __init__(self, width: float, height: float) -> None:
+        self.width, self.height = width, height
+        self.figure = new_figure(width, height)
+
+    def axes(self, label: str, left: float, top: float, width: float, height: float) -> Axes:
+        axes = self.figure.add_axes(
+            (left / self.width, 1 - (top + height) / self.height,
+             width / self.width, height / self.height),
+            label=label,
+        )
+        axes.tick_params(length=0, labelsize=9)
+        axes.set(xticks=[], yticks=[])
+        return axes
+
+    def bar(self, label: str, left: float, top: float, height: float, norm: Normalize,
+            colors: str) -> None:
+        """The colour bar of what ends at `left`."""
+        axes = self.axes(f"{label} colours", left + BAR_GAP, top, BAR, height)
+        bar = self.figure.colorbar(
+            ScalarMappable(norm, colors), cax=axes,
+            format=FuncFormatter(lambda value, _: _number(value)),
+            ticks=MaxNLocator(4 if height > 1.1 else 2),
+        )
+        bar.ax.tick_params(labelsize=9, length=3)
+
+    def heading(self, lines: list[str]) -> None:
+        self.figure.suptitle("\n".join(lines), fontsize=13, y=1 - 0.15 / self.height, va="top",
+                             parse_math=False)
+
+    def pictures(self, maps: ActivationMaps, column: float, top: float, signed: str) -> None:
+        """The image and its relevance."""
+        h, w = maps.image_relevance.shape
+        wide, tall = PICTURE * min(1, w / h), PICTURE * min(1, h / w)
+        channels = len(maps.image)
+        axes = self.axes("input", EDGE, top, wide, tall)
+        rgb = np.moveaxis(maps.image, 0, -1)  # (H, W, C)
+        axes.imshow(rgb if channels == 3 else rgb.mean(axis=-1), cmap="gray", vmin=0, vmax=1,
+                    aspect="auto", interpolation="nearest")
+        axes.set_title("input", loc="left", fontsize=11)
+        limit = _largest(maps.image_relevance)
+        norm = Normalize(-limit, limit)
+        axes = self.axes("input relevance", column + EDGE, top, wide, tall)
+        axes.imshow(maps.image_relevance, cmap=signed, norm=norm, aspect="auto",
+                    interpolation="nearest")
+        axes.set_title(
+            f"its relevance for class {maps.explained}\n"
+            f"(logit {_number(maps.logit)}, sum {_number(float(maps.image_relevance.sum()))})",
+            loc="left", fontsize=11,
+        )
+        self.bar("input relevance", column + EDGE + wide, top, tall, norm, signed)
+
+    def tiles(self, layer: LayerMaps, kind: str, title: str, left: float, top: float,
+              tall: float, norm: Normalize, colors: str) -> None:
+        """All maps of one layer, one image each, in rows."""
+        maps: NDArray[Any] = getattr(layer, kind)
+        columns, name = _columns(len(maps)), f"{layer.name} {kind}"
+        rows, used = math.ceil(len(maps) / columns), min(len(maps), columns)
+        wide = BLOCK * used / columns
+        axes = self.axes(name, left + EDGE, top, wide, tall)
+        axes.set_title(title, loc="left", fontsize=11)
+        for i, one in enumerate(maps):
+            row, column = divmod(i, columns)
+            axes.add_patch(Rectangle((column, row), 1, 1, facecolor=GREY, linewidth=0,
+                                     zorder=-1))
+            axes.imshow(
+                one, cmap=colors, norm=norm, aspect="auto", interpolation="nearest",
+                extent=(column + 0.03, column + 0.97, row + 0.97, row + 0.03),
+            )
+        axes.set(xlim=(0, used), ylim=(rows, 0))
+        axes.spines[:].set_visible(False)
+        axes.set_yticks(np.arange(rows) + 0.5, [str(row * columns) for row in range(rows)])
+        self.bar(name, left + EDGE + wide, top, tall, norm, colors)
+
+    def note(self, text: str) -> None:
+        self.figure.text(EDGE / self.width, 0.13 / self.height, text, fontsize=9.5,
+                         color="#444444")
