@@ -67,7 +67,8 @@ class TestThreeStep:
         model.zero_grad()
         cross_entropy(model(batch[0]), batch[1]).backward()
         for name, p in model.parameters().items():
-            np.testing.assert_array_equal(ours[name], p.grad)
+            # fused or not: the same numbers, added in another order
+            np.testing.assert_allclose(ours[name], p.grad, rtol=1e-4, atol=1e-6)
         assert losses.loss is losses.task_loss
         assert losses.fbi_loss is None
 

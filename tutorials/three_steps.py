@@ -40,16 +40,17 @@ import numpy as np
 
 FAST = os.environ.get("MINIFBI_TUTORIAL_FAST") == "1"  # fewer images; for the tests
 
-plt.rcParams.update(
-    {
-        "figure.dpi": 110,
-        "font.size": 10,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.titlelocation": "left",
-    }
-)
+plt.rcParams.update({"figure.dpi": 110, "font.size": 10, "axes.titlelocation": "left"})
 BLUE, RED, GREY = "#1f77b4", "#c0392b", "#666666"
+
+
+def panels(rows, columns, width, height):
+    """A row or grid of plots without the upper and the right edge."""
+    fig, axes = plt.subplots(rows, columns, figsize=(width, height), layout="constrained")
+    for ax in axes.flat:
+        ax.spines[["top", "right"]].set_visible(False)
+    return fig, axes
+
 
 # %% [markdown]
 # ## 1. By hand
@@ -104,10 +105,12 @@ print("a_1^- =", a1_minus, "  sum", a1_minus.sum())
 # carries this ratio, so it never divides by anything.
 
 # %%
-fig, ax = plt.subplots(figsize=(8, 3.6))
+fig, ax = plt.subplots(figsize=(8, 4.2))
 columns = {0: (a0, a1_minus), 1: (a1, a2_minus), 2: (y, a3_minus)}
 place = {
-    (c, k): (3.1 * c, (len(v[0]) - 1) / 2 - k) for c, v in columns.items() for k in range(len(v[0]))
+    (c, k): (3.1 * c, 1.25 * ((len(up) - 1) / 2 - k))
+    for c, (up, _) in columns.items()
+    for k in range(len(up))
 }
 for c in (0, 1):
     for k in range(3):
@@ -120,12 +123,12 @@ for (c, k), (px, py) in place.items():
     ax.text(px, py + 0.12, f"{forward[k]:g}", color=BLUE, ha="center", va="center", weight="bold")
     ax.text(px, py - 0.16, f"{backward[k]:g}", color=RED, ha="center", va="center", weight="bold")
 for c, text in enumerate(("input", "hidden units", "output")):
-    ax.text(3.1 * c, 1.62, text, ha="center", color=GREY)
+    ax.text(3.1 * c, 1.9, text, ha="center", color=GREY)
 for c, text in enumerate(("every weight 2", "every weight 3")):
-    ax.text(3.1 * c + 1.55, 1.2 - 0.35 * c, text, ha="center", color=GREY, size=9)
-ax.text(3.1, -1.75, "forward activation $a^+$ (blue), left to right", ha="center", color=BLUE)
-ax.text(3.1, -2.05, "backward activation $a^-$ (red), right to left", ha="center", color=RED)
-ax.set(xlim=(-0.7, 6.9), ylim=(-2.2, 1.85))
+    ax.text(3.1 * c + 1.55, 1.4 - 0.55 * c, text, ha="center", color=GREY, size=9)
+ax.text(3.1, -2.05, "forward activation $a^+$ (blue), left to right", ha="center", color=BLUE)
+ax.text(3.1, -2.4, "backward activation $a^-$ (red), right to left", ha="center", color=RED)
+ax.set(xlim=(-0.7, 6.9), ylim=(-2.55, 2.15))
 ax.axis("off")
 plt.show()
 
@@ -281,7 +284,7 @@ inputs = {step.name: step.x.numpy() for step in steps}
 # and gradient; up, the relevance.
 
 # %% tags=["closed-form"]
-fig, axes = plt.subplots(2, 4, figsize=(9, 4.8), layout="constrained")
+fig, axes = panels(2, 4, width=9, height=4.8)
 for ax, (name, relevance) in zip(axes.flat, relevances.items(), strict=True):
     product = (inputs[name] * gradients[name]).ravel()
     found = relevance.numpy().ravel()
@@ -289,15 +292,15 @@ for ax, (name, relevance) in zip(axes.flat, relevances.items(), strict=True):
     ax.axline((0, 0), slope=1, color="#dddddd", zorder=0)
     ax.scatter(product[shown], found[shown], s=4, color=BLUE, linewidths=0)
     gap = np.abs(found - product).max() / np.abs(found).max()
-    ax.set_title(f"{name}: gap {gap:.0e}", size=10)
+    ax.set_title(f"{name}: gap {gap:.1g}", size=10)
     ax.ticklabel_format(style="sci", scilimits=(-2, 2))
 fig.supxlabel("activation $a^+$ times gradient", size=10)
 fig.supylabel("relevance $a^-$", size=10)
 plt.show()
 
 # %% [markdown]
-# All dots lie on the diagonal. The *gap* is the largest difference, relative to the largest
-# relevance: rounding of float64, nothing else. So, in a ReLU net,
+# All dots lie on the diagonal. The *gap* in each title is the largest difference, relative to the
+# largest relevance: zero, or at most the rounding of float64. So, in a ReLU net,
 #
 # $$\mathbf a_i^- = \mathbf a_{i-1}^+ \odot \mathbf g_i , \qquad
 #   \mathbf g_i = \frac{\partial \,(\text{explained output})}{\partial \mathbf a_{i-1}^+}.$$
@@ -379,7 +382,7 @@ for title, model in (("with biases", random_net), ("without biases", no_bias_net
     series[title] = [*(r.numpy().sum() for r in found.values()), logit]
 np.testing.assert_allclose(series["without biases"], series["without biases"][-1])
 
-fig, axes = plt.subplots(1, 2, figsize=(9, 2.9), layout="constrained")
+fig, axes = panels(1, 2, width=9, height=2.9)
 for ax, (title, sums) in zip(axes, series.items(), strict=True):
     ax.bar([*relevances, "logit"], sums, color=[*[BLUE] * 8, RED], width=0.65)
     ax.axhline(sums[-1], color=RED, linewidth=0.8, linestyle="--")
@@ -474,7 +477,7 @@ print(check_gradients(lambda: cross_entropy(model(x), classes), model.parameters
 from minifbi.datasets import Dataset, Split
 from minifbi.training import TrainConfig, Trainer, evaluate
 
-TRAIN, VALIDATION, TEST, EPOCHS = (480, 100, 200, 2) if FAST else (3000, 500, 2000, 2)
+TRAIN, VALIDATION, TEST, EPOCHS = (320, 100, 200, 1) if FAST else (3000, 500, 2000, 2)
 
 
 def part(split, count):
@@ -495,8 +498,8 @@ def train(fbi_weight):
     config = TrainConfig(
         fbi_weight=fbi_weight,
         epochs=EPOCHS,
-        batch_size=32,
-        gate_interval=10,
+        batch_size=64,
+        gate_interval=5,
         backend="auto",  # compiled kernels where Numba is installed
         seed=0,
     )
@@ -524,7 +527,7 @@ if proposed.gate.open:
     print("the FBI loss joined at step", proposed.gate.step)
 
 # %%
-fig, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+fig, axes = panels(1, 2, width=9, height=3.2)
 for trainer, color, label in (
     (conventional, BLUE, "conventional"),
     (proposed, RED, "proposed (with FBI loss)"),
@@ -534,7 +537,7 @@ for trainer, color, label in (
         known = np.isfinite(history[name])  # before the gate the FBI loss is only sampled
         ax.plot(history["step"][known], history[name][known], color=color, lw=1.2, label=label)
 for ax, title in zip(axes, ("task loss $L_{TSK}$", "FBI loss $L_{FBI}$"), strict=True):
-    ax.set(title=title, xlabel="training step", yscale="log")
+    ax.set(title=title, xlabel="training step", yscale="log" if "TSK" in title else "linear")
     if proposed.gate.open:
         ax.axvline(proposed.gate.step, color=GREY, linestyle="--", linewidth=1)
         ax.annotate(
@@ -598,21 +601,22 @@ figures[1]
 # lies on the empty background? And how does the picture on the right differ from the one on the
 # left?
 #
-# One number to go with it: the share of the activation after each convolution that lies where the
-# image is empty (for the deeper layers, where the part of the image that the map's pixel covers is
-# empty).
+# Two numbers to go with it, for each convolution: the mean activation, and the share of the
+# activation that lies on empty background (for the deeper layers: where the part of the image under
+# the map's pixel is empty).
 
 # %%
-print(f"{'share on background':22s}" + "".join(f"{name:>9s}" for name in shared))
+print(" " * 23 + "".join(f"{name:>16s}" for name in shared))
 for title, model in nets.items():
     maps = activation_maps(model, images_of_7[0], 7)
-    shares = []
+    cells = []
     for layer in maps.layers:
         size = layer.activation.shape[-1]
         block = maps.image.shape[-1] // size
         empty = maps.image[0].reshape(size, block, size, block).max(axis=(1, 3)) == 0
-        shares.append(layer.activation[:, empty].sum() / layer.activation.sum())
-    print(f"{title:22s}" + "".join(f"{share:9.2f}" for share in shares))
+        share = layer.activation[:, empty].sum() / layer.activation.sum()
+        cells.append(f"{layer.activation.mean():9.3f}  {share:5.0%}")
+    print(f"{title:23s}" + "".join(cells))
 
 # %% [markdown]
 # ## What you learnt

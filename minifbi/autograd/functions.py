@@ -2,7 +2,8 @@
 
 Every function has the same three lines: the result, the backward as a closure
 over what it needs, and ``tape.record``.  ``g`` is the gradient at the result, and
-backward returns one gradient for each input.
+backward returns one gradient for each input.  The closures hold *arrays* and not the
+tensors' ``data``: an optimiser may give a tensor other data before backward runs.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ Shape = tuple[int, ...]
 
 def _tensors(*values: Any) -> tuple[Tensor, ...]:
     """Make tensors of plain numbers and arrays, on the backend and dtype of those that are."""
-    like = next(value for value in values if isinstance(value, tape.Tensor))
+    like = next((value for value in values if isinstance(value, tape.Tensor)), None)
+    if like is None:
+        raise TypeError(f"expected at least one Tensor among {len(values)} values, got none")
     return tuple(
         value
         if isinstance(value, tape.Tensor)
@@ -42,10 +45,10 @@ def unbroadcast(g: Array, shape: Shape) -> Array:
     return g.sum(axis=stretched, keepdims=True) if stretched else g
 
 
-def _normal_axes(axis: int | tuple[int, ...] | None, ndim: int) -> tuple[int, ...]:
+def _normal_axes(axis: Any, ndim: int) -> tuple[int, ...]:
     if axis is None:
         return tuple(range(ndim))
-    axes = axis if isinstance(axis, tuple) else (axis,)
+    axes = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
     if any(not -ndim <= a < ndim for a in axes):
         raise ShapeError(f"axis {axis} does not exist in a tensor of {ndim} dimensions")
     return tuple(a % ndim for a in axes)
@@ -77,23 +80,25 @@ def subtract(a: Any, b: Any) -> Tensor:
 def multiply(a: Any, b: Any) -> Tensor:
     """a * b, elementwise, broadcast."""
     a, b = _tensors(a, b)
+    x, y = a.data, b.data
 
     def backward(g: Array) -> Sequence[Array | None]:
         return (
-            unbroadcast(g * b.data, a.shape) if a.requires_grad else None,
-            unbroadcast(g * a.data, b.shape) if b.requires_grad else None,
+            unbroadcast(g * y, x.shape) if a.requires_grad else None,
+            unbroadcast(g * x, y.shape) if b.requires_grad else None,
         )
 
-    return tape.record(a.data * b.data, (a, b), backward, "multiply")
+    return tape.record(x * y, (a, b), backward, "multiply")
 
 
 def divide(a: Any, b: Any) -> Tensor:
     """a / b, elementwise, broadcast."""
     a, b = _tensors(a, b)
-    quotient = a.data / b.data
+    divisor = b.data
+    quotient = a.data / divisor
 
     def backward(g: Array) -> Sequence[Array | None]:
-        share = g / b.data
+        share = g / divisor
         return unbroadcast(share, a.shape), unbroadcast(-share * quotient, b.shape)
 
     return tape.record(quotient, (a, b), backward, "divide")
@@ -104,12 +109,14 @@ def power(a: Tensor, exponent: float) -> Tensor:
     if isinstance(exponent, tape.Tensor):
         raise TypeError("a ** b takes a plain number b; write (b * a.log()).exp() for a tensor b")
     exponent = float(exponent)  # NumPy's own float64 would turn float32 arrays into float64
-    return tape.record(
-        a.data**exponent,
-        (a,),
-        lambda g: (g * exponent * a.data ** (exponent - 1),),
-        "power",
-    )
+    x = a.data
+
+    def backward(g: Array) -> Sequence[Array]:
+        if exponent == 0:  # 0 * 0 ** -1 would be NaN
+            return (a.backend.xp.zeros_like(g),)
+        return (g * exponent * x ** (exponent - 1),)
+
+    return tape.record(x**exponent, (a,), backward, "power")
 
 
 def exp(a: Tensor) -> Tensor:
@@ -120,7 +127,8 @@ def exp(a: Tensor) -> Tensor:
 
 def log(a: Tensor) -> Tensor:
     """Elementwise natural logarithm."""
-    return tape.record(a.backend.xp.log(a.data), (a,), lambda g: (g / a.data,), "log")
+    x = a.data
+    return tape.record(a.backend.xp.log(x), (a,), lambda g: (g / x,), "log")
 
 
 def tanh(a: Tensor) -> Tensor:
@@ -137,13 +145,14 @@ def sigmoid(a: Tensor) -> Tensor:
 
 def relu(a: Tensor) -> Tensor:
     """Elementwise max(a, 0); NaN stays NaN; the derivative at 0 is 0."""
-    return tape.record(a.backend.xp.maximum(a.data, 0), (a,), lambda g: (g * (a.data > 0),), "relu")
+    x = a.data
+    return tape.record(a.backend.xp.maximum(x, 0), (a,), lambda g: (g * (x > 0),), "relu")
 
 
 def absolute(a: Tensor) -> Tensor:
     """Elementwise |a|; the derivative at 0 is 0."""
-    xp = a.backend.xp
-    return tape.record(xp.abs(a.data), (a,), lambda g: (g * xp.sign(a.data),), "absolute")
+    x, xp = a.data, a.backend.xp
+    return tape.record(xp.abs(x), (a,), lambda g: (g * xp.sign(x),), "absolute")
 
 
 def clip(a: Tensor, low: float, high: float) -> Tensor:
@@ -155,6 +164,8 @@ def clip(a: Tensor, low: float, high: float) -> Tensor:
 
 def where(condition: Array, a: Any, b: Any) -> Tensor:
     """a where `condition` (a boolean array) holds, else b; broadcast."""
+    if isinstance(condition, tape.Tensor):
+        raise TypeError("where needs a boolean array, not a Tensor; a comparison such as a > 0 is")
     a, b = _tensors(a, b)
     xp = a.backend.xp
     return tape.record(
@@ -169,15 +180,15 @@ def where(condition: Array, a: Any, b: Any) -> Tensor:
 
 
 def maximum(a: Any, b: Any) -> Tensor:
-    """Elementwise larger of two; the gradient goes to `a` where they are equal."""
+    """Elementwise larger of two; the gradient goes to `a` where they are equal; NaN stays."""
     a, b = _tensors(a, b)
-    return where(a.data >= b.data, a, b)
+    return where((a.data >= b.data) | (a.data != a.data), a, b)
 
 
 def minimum(a: Any, b: Any) -> Tensor:
-    """Elementwise smaller of two; the gradient goes to `a` where they are equal."""
+    """Elementwise smaller of two; the gradient goes to `a` where they are equal; NaN stays."""
     a, b = _tensors(a, b)
-    return where(a.data <= b.data, a, b)
+    return where((a.data <= b.data) | (a.data != a.data), a, b)
 
 
 # ---- matrices ----------------------------------------------------------------------------
@@ -193,19 +204,21 @@ def matmul(a: Any, b: Any) -> Tensor:
             f"of the second ({b.shape[-2 if b.ndim > 1 else -1]})"
         )
 
+    x, y = a.data, b.data
+
     def backward(g: Array) -> Sequence[Array]:
         # a vector is a matrix of one row (left) or one column (right)
-        left = a.data[None, :] if a.ndim == 1 else a.data
-        right = b.data[:, None] if b.ndim == 1 else b.data
-        if b.ndim == 1:
+        left = x[None, :] if x.ndim == 1 else x
+        right = y[:, None] if y.ndim == 1 else y
+        if y.ndim == 1:
             g = g[..., None]
-        if a.ndim == 1:
+        if x.ndim == 1:
             g = g[..., None, :]
         grad_a = unbroadcast(g @ right.swapaxes(-1, -2), left.shape)
         grad_b = unbroadcast(left.swapaxes(-1, -2) @ g, right.shape)
-        return grad_a.reshape(a.shape), grad_b.reshape(b.shape)
+        return grad_a.reshape(x.shape), grad_b.reshape(y.shape)
 
-    return tape.record(a.data @ b.data, (a, b), backward, "matmul")
+    return tape.record(x @ y, (a, b), backward, "matmul")
 
 
 # ---- reductions --------------------------------------------------------------------------

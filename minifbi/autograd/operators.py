@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from minifbi.autograd import functions
+from minifbi.backends import Array
 
 if TYPE_CHECKING:
     from minifbi.autograd.tensor import Tensor
@@ -59,6 +60,22 @@ class Operators:
 
     def __getitem__(self: Any, index: Any) -> Tensor:
         return functions.take(self, index)
+
+    # Comparisons give plain boolean arrays: nothing of them can be differentiated.
+    def __gt__(self: Any, other: Any) -> Array:
+        return self.data > getattr(other, "data", other)
+
+    def __ge__(self: Any, other: Any) -> Array:
+        return self.data >= getattr(other, "data", other)
+
+    def __lt__(self: Any, other: Any) -> Array:
+        return self.data < getattr(other, "data", other)
+
+    def __le__(self: Any, other: Any) -> Array:
+        return self.data <= getattr(other, "data", other)
+
+    def __bool__(self: Any) -> bool:
+        return bool(self.data)
 
     def exp(self: Any) -> Tensor:
         """Elementwise exponential."""
@@ -116,14 +133,17 @@ class Operators:
 
     def reshape(self: Any, *shape: Any) -> Tensor:
         """The same elements in another shape; -1 stands for what is left."""
-        return functions.reshape(self, shape[0] if isinstance(shape[0], tuple) else shape)
+        listed = len(shape) == 1 and isinstance(shape[0], (tuple, list))
+        return functions.reshape(self, tuple(shape[0]) if listed else shape)
 
     def flatten(self: Any, start_dim: int = 0) -> Tensor:
         """Merge all axes from `start_dim` on."""
         return functions.reshape(self, (*self.shape[:start_dim], -1))
 
-    def transpose(self: Any, *axes: int) -> Tensor:
+    def transpose(self: Any, *axes: Any) -> Tensor:
         """Reorder the axes; reverse them if none are given."""
+        if len(axes) == 1 and isinstance(axes[0], (tuple, list)):
+            axes = tuple(axes[0])
         return functions.transpose(self, axes or tuple(range(self.ndim))[::-1])
 
     @property

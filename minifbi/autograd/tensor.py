@@ -26,7 +26,7 @@ from minifbi.errors import BackendMismatchError, ShapeError
 
 BackwardFunction = Callable[[Array], Sequence[Array | None]]
 
-# A context variable and not a global flag: threads and generators keep their own.
+# A context variable and not a global flag: every thread keeps its own.
 _recording: ContextVar[bool] = ContextVar("minifbi_recording", default=True)
 
 
@@ -109,7 +109,7 @@ class Tensor(Operators):
     array([6., 8.])
     """
 
-    __slots__ = ("backend", "data", "grad", "node", "requires_grad")
+    __slots__ = ("__weakref__", "backend", "data", "grad", "node", "requires_grad")
 
     # NumPy must leave `array * tensor` to Tensor.__rmul__ instead of looping over it.
     __array_ufunc__ = None
@@ -171,6 +171,10 @@ class Tensor(Operators):
     def numpy(self) -> Any:
         """The numbers as a NumPy array, wherever they live."""
         return self.backend.to_numpy(self.data)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        """For ``np.asarray(tensor)`` and plotting: the numbers, off the tape."""
+        return np.array(self.numpy(), dtype=dtype, copy=copy if copy else None)
 
     def detach(self) -> Tensor:
         """The same numbers, off the tape: no gradient flows through the result."""
@@ -304,6 +308,8 @@ def record(data: Array, inputs: Sequence[Tensor], backward: BackwardFunction, na
                 f"{tensor.backend.name!r}; make both with the same backend="
             )
     result = Tensor.__new__(Tensor)
+    if not data.ndim:
+        data = backend.xp.asarray(data)  # NumPy gives scalars, not arrays of no dimension
     result.data, result.backend, result.grad, result.node = data, backend, None, None
     result.requires_grad = _recording.get() and any(t.requires_grad for t in inputs)
     if result.requires_grad:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from functools import cache
 
-from minifbi.backends.base import Array, Backend, Pair, output_size
+from minifbi.backends.base import Array, Backend, Pair, Window, output_size
 from minifbi.errors import BackendUnavailableError, ConfigError
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Array",
     "Backend",
     "Pair",
+    "Window",
     "backend_status",
     "get_backend",
     "output_size",

@@ -13,6 +13,11 @@ maximum pooling       ``max_pool2d`` with its winners, and the two maps that the
                       window goes to its winner) and ``max_pool2d_gather`` (the
                       transpose: each window reads its winner).
 average pooling       ``avg_pool2d`` and its transpose.
+fused kernels         ``conv2d_relu_pool``, ``relu_unpool``, ``conv2d_gather``,
+                      ``l1_difference`` and ``l1_difference_backward``: several of the
+                      above, or elementwise steps, in one go.  They exist for speed
+                      only.  Their definition is the composition that
+                      :class:`~minifbi.backends.numpy_backend.NumpyBackend` spells out.
 ====================  =========================================================
 
 All kernels take and return arrays of logical shape (N, C, H, W), and in one
@@ -20,7 +25,8 @@ floating dtype (float32 or float64).  The *memory order* of the result is the
 backend's own choice, as with PyTorch's ``memory_format``: the numpy backend
 keeps the batch first, the numba backend the batch last.
 
-`stride`, `padding` and `kernel` are pairs (vertical, horizontal).
+`stride`, `padding` and `kernel` are pairs (vertical, horizontal); a `window` is a
+pooling's (kernel, stride, padding), or None where nothing is pooled.
 """
 
 from __future__ import annotations
@@ -30,6 +36,7 @@ from typing import Any
 
 Array = Any  # a NumPy or CuPy array; their common interface has no type of its own
 Pair = tuple[int, int]
+Window = tuple[Pair, Pair, Pair]
 
 
 def output_size(size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
@@ -118,3 +125,53 @@ class Backend(ABC):
         self, g: Array, kernel: Pair, stride: Pair, padding: Pair, size: Pair
     ) -> Array:
         """Transpose of ``avg_pool2d``: g (N, C, OH, OW) -> (N, C, H, W), `size` = (H, W)."""
+
+    # ---- fused kernels ---------------------------------------------------------------
+    @abstractmethod
+    def conv2d_relu_pool(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        stride: Pair,
+        padding: Pair,
+        window: Window | None,
+    ) -> tuple[Array, Array | None]:
+        """Convolution, bias, ReLU and, with a window, max-pooling.
+
+        Returns the activations and the winners (None without a window).
+        """
+
+    @abstractmethod
+    def relu_unpool(
+        self, g: Array, a: Array, winners: Array | None, window: Window | None, size: Pair
+    ) -> Array:
+        """Way back through max-pooling and ReLU: ``g * (a > 0)``, scattered to the winners.
+
+        `g` and `a`, what ``conv2d_relu_pool`` returned, have one shape; `size` is that
+        of the map before the pooling.
+        """
+
+    @abstractmethod
+    def conv2d_gather(
+        self,
+        u: Array,
+        weight: Array,
+        stride: Pair,
+        padding: Pair,
+        a: Array,
+        winners: Array | None,
+        window: Window | None,
+    ) -> Array:
+        """Transpose of ``relu_unpool`` after a convolution of `u` (N, C, H, W).
+
+        ``conv2d(u, weight)`` read at the winners, times ``a > 0``; the shape of `a`.
+        """
+
+    @abstractmethod
+    def l1_difference(self, x: Array, ratio: Array) -> Array:
+        """Sum of |x - x * ratio|: a term of Eq. (3), not yet divided; shape ()."""
+
+    @abstractmethod
+    def l1_difference_backward(self, x: Array, ratio: Array, scale: Array) -> tuple[Array, Array]:
+        """`scale` times the gradients of ``l1_difference`` with respect to x and to ratio."""

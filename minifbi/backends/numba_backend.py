@@ -13,23 +13,31 @@ This file only prepares shapes and tables; the kernels are in
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numba
 import numpy as np
 
 from minifbi.backends.base import Array, Pair, output_size
-from minifbi.backends.numba_kernels import conv, conv_weight, pool, simd
-from minifbi.backends.numba_kernels.taps import forward_taps, transpose_taps
+from minifbi.backends.numba_kernels import conv, conv_weight, machine, pool
+from minifbi.backends.numba_kernels.pack import pack_weight
+from minifbi.backends.numba_kernels.taps import (
+    forward_taps,
+    grouped_weight_taps,
+    transpose_taps,
+    weight_taps,
+)
 from minifbi.backends.numpy_backend import NumpyBackend
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
-# A piece of work copies its input into a small array, which should stay in the
-# core's own cache; numbers, not bytes.
-PACKED_NUMBERS = 64 * 1024
-# The weight gradient's sum over samples is split into groups of at least this
-# many output channels times samples.
+# The copies of a piece of work should stay in its core's own cache.  A core shares
+# 1 MB or so; this many numbers are half of it in float32.
+CACHED_NUMBERS = 128 * 1024
+# The weight gradient is computed in about so many pieces, the threads' work, each
+# of at most so many output channels.
+WEIGHT_PARTS = 8
 WEIGHT_CHANNEL_GROUP = 16
 
 
@@ -73,7 +81,7 @@ class NumbaBackend(NumpyBackend):
             return super().conv2d(x, weight, stride, padding)
         rows, row_order = forward_taps(h, oh, kh, stride[0], padding[0])
         columns, column_order = forward_taps(w, ow, kw, stride[1], padding[1])
-        packed = conv.pack_weight(weight, row_order, column_order)
+        packed = pack_weight(weight, row_order, column_order)
         return _convolve(x, packed, rows, columns, shape, (kh, kw))
 
     def conv2d_transpose(
@@ -85,47 +93,64 @@ class NumbaBackend(NumpyBackend):
             return super().conv2d_transpose(g, weight, stride, padding, size)
         rows, row_order = transpose_taps(size[0], oh, kh, stride[0], padding[0])
         columns, column_order = transpose_taps(size[1], ow, kw, stride[1], padding[1])
-        packed = conv.pack_weight(weight.transpose(1, 0, 2, 3), row_order, column_order)
+        packed = pack_weight(weight.transpose(1, 0, 2, 3), row_order, column_order)
         return _convolve(g, packed, rows, columns, shape, (kh, kw))
 
     def conv2d_weight(self, x: Array, g: Array, kernel: Pair, stride: Pair, padding: Pair) -> Array:
-        batch, channels, height, width = x.shape
-        out_channels, _, columns = g.shape[1:]
+        batch, channels, h, w = x.shape
+        out_channels, oh, ow = g.shape[1:]
+        kh, kw = kernel
         if not _compiled(x, g) or min(*x.shape, *g.shape) < 1:
             return super().conv2d_weight(x, g, kernel, stride, padding)
-        by_channel = channels >= simd.WEIGHT_CHANNELS
-        if by_channel:
-            tile_columns = simd.WEIGHT_CHANNELS
-        else:
-            # 7 taps are 4 + 3 rather than 5 + 2: fewer are computed in vain
-            chunks = -(-kernel[1] // simd.WEIGHT_TAPS)
-            tile_columns = -(-kernel[1] // chunks)
-        lanes = simd.lanes_of(x.dtype)
-        block = simd.WEIGHT_VECTORS * lanes
-        channel_group = min(WEIGHT_CHANNEL_GROUP, out_channels)
-        channel_groups = -(-out_channels // channel_group)
+        rows = weight_taps(h, oh, kh, stride[0], padding[0])
+        if channels >= machine.WEIGHT_CHANNELS:  # the tile's columns are channels
+            group, border = machine.WEIGHT_CHANNELS, 0
+            tile_columns = group
+            columns = weight_taps(w, ow, kw, stride[1], padding[1])
+        else:  # they are taps of one kernel row
+            group, border = 1, int(padding[1])
+            chunks = -(-kw // machine.WEIGHT_TAPS)
+            tile_columns = -(-kw // chunks)  # 7 taps as 4 + 3, not 5 + 2
+            columns = grouped_weight_taps(ow, chunks, tile_columns)
+        lanes = machine.lanes_of(x.dtype)
+        block = machine.WEIGHT_VECTORS * lanes
+
+        # who does what: fixed by the shapes alone, so that the result is too
         blocks = -(-batch // block)
-        parts = min(blocks, max(1, 8 // channel_groups))
-        sample_group = -(-blocks // parts) * block
-        parts = -(-batch // sample_group)
-        # rows of g such that they and the rows of x they meet stay in the cache
-        row_numbers = block * (width * channels + columns * channel_group)
-        band = max(1, min(g.shape[2], 4 * PACKED_NUMBERS // row_numbers))
-        sums = np.empty((parts, out_channels, channels, *kernel), dtype=x.dtype)
+        o_group = min(WEIGHT_CHANNEL_GROUP, out_channels)
+        o_groups = -(-out_channels // o_group)
+        sample_group = -(-blocks // max(1, WEIGHT_PARTS // o_groups)) * block
+        sample_groups = -(-batch // sample_group)
+        band = max(1, min(oh, CACHED_NUMBERS // (block * (w * channels + ow * o_group))))
+
+        x_tiles, o_tiles = -(-channels // group), -(-o_group // machine.WEIGHT_ROWS)
+        tiles = (o_tiles, x_tiles, kh, len(columns), machine.WEIGHT_ROWS, tile_columns)
+        sums = np.zeros((sample_groups, o_groups, math.prod(tiles)), dtype=x.dtype)
         conv_weight.conv_weight(
             batch_last(x),
             batch_last(g),
             sums,
+            rows,
+            columns,
             _pair(stride),
-            _pair(padding),
             sample_group,
-            channel_group,
+            o_group,
             band,
+            group,
+            border,
             lanes,
-            by_channel,
             (0,) * tile_columns,
         )
-        return sums.sum(axis=0) if parts > 1 else sums[0]
+        # from tiles to (O, C, kh, kw), and without what filled up the last tiles
+        total = sums.sum(axis=0).reshape(o_groups, *tiles)
+        if group == 1:
+            result = total.transpose(0, 1, 5, 2, 3, 4, 6)  # o_groups, o_tiles, rows, C, kh, taps...
+        else:
+            result = total.transpose(0, 1, 5, 2, 6, 3, 4)
+        # an o_group that is no multiple of the rows has its filling in the middle
+        result = result.reshape(o_groups, o_tiles * machine.WEIGHT_ROWS, x_tiles * group, kh, -1)
+        result = result[:, :o_group].reshape(-1, x_tiles * group, kh, result.shape[-1])
+        return np.ascontiguousarray(result[:out_channels, :channels, :, :kw])
 
     # ---- pooling ---------------------------------------------------------------------
     def max_pool2d(
@@ -147,9 +172,7 @@ class NumbaBackend(NumpyBackend):
         shape = (g.shape[1], *size, g.shape[0])
         if not _compiled(g) or min(*shape, *g.shape) < 1:
             return super().max_pool2d_scatter(g, winners, kernel, stride, padding, size)
-        rows, columns = _window_taps(
-            transpose_taps, size, g.shape[2:], kernel, stride, padding
-        )
+        rows, columns = _window_taps(transpose_taps, size, g.shape[2:], kernel, stride, padding)
         out = empty_batch_last(shape, g.dtype)
         geometry = (*_pair(stride), *_pair(padding), int(kernel[1]))
         pool.max_scatter(batch_last(g), batch_last(winners), rows, columns, geometry, out)
@@ -217,15 +240,16 @@ def _convolve(
     x: Array, packed: Array, rows: Array, columns: Array, shape: tuple[int, ...], kernel: Pair
 ) -> Array:
     """Run the convolution kernel; `shape` is that of the result, (O, OH, OW, N)."""
-    width = simd.VECTORS * simd.lanes_of(x.dtype)
+    lanes = machine.lanes_of(x.dtype)
+    width = machine.VECTORS * lanes
     out_rows, batch = shape[1], shape[3]
     blocks = -(-batch // width)
     # The packed rows should stay in the cache, and every thread should get some work.
     # (The band only says who computes a row, so it may depend on the threads.)
     row_numbers = width * x.shape[1] * x.shape[3]
-    fitting = PACKED_NUMBERS * 2 // row_numbers - kernel[0]
+    fitting = CACHED_NUMBERS // row_numbers - kernel[0]
     sharing = out_rows * blocks // (2 * numba.get_num_threads())
     band = min(max(fitting, kernel[0], 1), max(sharing, 1), out_rows)
     out = empty_batch_last(shape, x.dtype)
-    conv.conv(batch_last(x), packed, rows, columns, out, width, band, _pair(kernel))
+    conv.conv(batch_last(x), packed, rows, columns, out, lanes, band, _pair(kernel))
     return batch_first(out)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from minifbi.backends.base import Array, Backend, Pair, output_size
+from minifbi.backends.base import Array, Backend, Pair, Window, output_size
 
 
 class NumpyBackend(Backend):
@@ -93,8 +93,14 @@ class NumpyBackend(Backend):
         self, x: Array, kernel: Pair, stride: Pair, padding: Pair
     ) -> tuple[Array, Array]:
         windows = self._windows(self._pad(x, padding, -np.inf), kernel, stride)
-        flat = windows.reshape(*windows.shape[:4], -1)  # (N, C, OH, OW, kh*kw)
+        flat = windows.reshape(*windows.shape[:4], kernel[0] * kernel[1])  # (N, C, OH, OW, kh*kw)
         winners = flat.argmax(axis=-1)  # argmax takes the first of equals
+        if padding != (0, 0):
+            # where all that is real is -inf too, the border may have come first
+            real = self._windows(self._pad(self.xp.ones_like(x), padding), kernel, stride)
+            real = real.reshape(flat.shape)
+            inside = self.xp.take_along_axis(real, winners[..., None], axis=-1)[..., 0] > 0
+            winners = self.xp.where(inside, winners, real.argmax(axis=-1))
         maxima = self.xp.take_along_axis(flat, winners[..., None], axis=-1)[..., 0]
         return maxima, winners.astype(np.min_scalar_type(kernel[0] * kernel[1] - 1))
 
@@ -126,3 +132,45 @@ class NumpyBackend(Backend):
         share = g / (kernel[0] * kernel[1])  # each input's share of the mean
         parts = self.xp.broadcast_to(share[..., None, None], (*g.shape, *kernel))
         return self._add_windows(parts, stride, padding, size)
+
+    # ---- fused kernels, spelled out --------------------------------------------------
+    def conv2d_relu_pool(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        stride: Pair,
+        padding: Pair,
+        window: Window | None,
+    ) -> tuple[Array, Array | None]:
+        z = self.conv2d(x, weight, stride, padding)
+        if bias is not None:
+            z = z + bias[:, None, None]
+        a = self.xp.maximum(z, 0)
+        return self.max_pool2d(a, *window) if window else (a, None)
+
+    def relu_unpool(
+        self, g: Array, a: Array, winners: Array | None, window: Window | None, size: Pair
+    ) -> Array:
+        gated = g * (a > 0)
+        return self.max_pool2d_scatter(gated, winners, *window, size) if window else gated
+
+    def conv2d_gather(
+        self,
+        u: Array,
+        weight: Array,
+        stride: Pair,
+        padding: Pair,
+        a: Array,
+        winners: Array | None,
+        window: Window | None,
+    ) -> Array:
+        z = self.conv2d(u, weight, stride, padding)
+        return (self.max_pool2d_gather(z, winners, *window) if window else z) * (a > 0)
+
+    def l1_difference(self, x: Array, ratio: Array) -> Array:
+        return self.xp.asarray(self.xp.abs(x - x * ratio).sum())
+
+    def l1_difference_backward(self, x: Array, ratio: Array, scale: Array) -> tuple[Array, Array]:
+        sign = self.xp.sign(x - x * ratio) * scale
+        return sign * (1 - ratio), -sign * x

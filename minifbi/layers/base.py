@@ -29,7 +29,7 @@ import numpy as np
 
 from minifbi.autograd import Tensor, record
 from minifbi.backends import Array, Backend, get_backend
-from minifbi.errors import CheckpointError, ConfigError
+from minifbi.errors import BackendMismatchError, CheckpointError, ConfigError
 
 Gradients = tuple[Array | None, ...]
 
@@ -137,12 +137,55 @@ class Layer:
         """Raise ShapeError if an input of this shape does not fit."""
 
     # ---- on the tape -----------------------------------------------------------------
-    def __call__(self, x: Tensor) -> Tensor:
-        """Apply the layer: Eq. (1)."""
-        return self.trace(x)[-1].z
+    def __call__(self, x: Any) -> Tensor:
+        """Apply the layer to a Tensor or an array: Eq. (1)."""
+        return self.trace(self.as_input(x))[-1].z
 
-    def trace(self, x: Tensor, name: str = "") -> list[Step]:
+    @property
+    def backend(self) -> Backend:
+        """Backend of the parameters (numpy for a layer without any)."""
+        return next((p.backend for p in self.parameters().values()), get_backend("numpy"))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """dtype of the parameters (float32 for a layer without any)."""
+        return next((p.dtype for p in self.parameters().values()), np.dtype(np.float32))
+
+    def as_input(self, x: Any) -> Tensor:
+        """Bring an array to this layer's backend and dtype; check that a Tensor has them.
+
+        Raises
+        ------
+        BackendMismatchError, TypeError
+            If x is a Tensor of another backend or dtype.
+        """
+        if not isinstance(x, Tensor):
+            return Tensor(x, backend=self.backend, dtype=self.dtype)
+        if not self.parameters():
+            return x  # nothing here that it could disagree with
+        if x.backend is not self.backend:
+            raise BackendMismatchError(
+                f"the input lives on backend {x.backend.name!r}, the model on "
+                f"{self.backend.name!r}; make it with Tensor(x, backend={self.backend.name!r})"
+            )
+        if x.dtype != self.dtype:
+            raise TypeError(
+                f"the input is {x.dtype}, the model {self.dtype}; "
+                f"make it with Tensor(x, dtype={str(self.dtype)!r})"
+            )
+        return x
+
+    def trace(self, x: Tensor, name: str = "", fused: bool = False) -> list[Step]:
         """Apply the layer and keep what the relevance pass needs.
+
+        Parameters
+        ----------
+        x : Tensor
+        name : str
+            What to call the layer.
+        fused : bool
+            Whether a network may run several layers as one for speed
+            (:mod:`minifbi.layers.fused`); it has fewer steps then.
 
         Returns
         -------
@@ -151,7 +194,7 @@ class Layer:
         """
         self.check_input(x.shape)
         backend = x.backend
-        parameters = tuple(self._parameters.values())
+        parameters = tuple(self.own_parameters().values())
         z, saved = self.forward(backend, x.data, *(p.data for p in parameters))
 
         def backward(g: Array) -> Gradients:
@@ -177,11 +220,14 @@ class Layer:
 
     def parameters(self) -> dict[str, Tensor]:
         """All trainable tensors in a fixed order, by names such as "conv1.weight"."""
-        return {
-            f"{name}.{key}" if name else key: tensor
-            for name, layer in self.named_layers()
-            for key, tensor in layer.own_parameters().items()
-        }
+        found: dict[str, Tensor] = {}
+        seen: set[int] = set()
+        for name, layer in self.named_layers():
+            for key, tensor in layer.own_parameters().items():
+                if id(tensor) not in seen:  # a layer that is used twice has its weights once
+                    seen.add(id(tensor))
+                    found[f"{name}.{key}" if name else key] = tensor
+        return found
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
@@ -242,6 +288,7 @@ class Layer:
                     if names
                 )
             )
+        arrays = {}
         for name, p in own.items():
             array = np.asarray(state[name])
             if array.shape != p.shape:
@@ -249,10 +296,15 @@ class Layer:
                     f"the parameters belong to another model: {name} has shape {array.shape}, "
                     f"this model has {p.shape}"
                 )
-            if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
-                raise CheckpointError(f"parameter {name} holds values that are not finite numbers")
+            with np.errstate(over="ignore"):
+                numbers = array.dtype.kind in "fiu"
+                arrays[name] = array.astype(p.dtype) if numbers else np.array(np.nan)
+            if not np.isfinite(arrays[name]).all():
+                raise CheckpointError(
+                    f"parameter {name} holds values that are not finite numbers in {p.dtype}"
+                )
         for name, p in own.items():
-            p.data = p.backend.asarray(np.array(state[name], dtype=p.dtype))
+            p.data = p.backend.asarray(arrays[name])
 
 
 def pair(value: int | tuple[int, int], what: str, least: int) -> tuple[int, int]:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from minifbi.autograd import Tensor, no_grad
-from minifbi.backends import Backend, get_backend
-from minifbi.errors import BackendMismatchError, ConfigError, NonFiniteError, ShapeError
+from minifbi.errors import ConfigError, NonFiniteError, ShapeError
 from minifbi.layers.base import Layer, Step
+from minifbi.layers.fused import fuse
 
 
 class Sequential(Layer):
@@ -61,17 +61,7 @@ class Sequential(Layer):
             for inner, part in layer.named_layers():
                 yield f"{name}.{inner}" if inner else name, part
 
-    # ---- where it computes -----------------------------------------------------------
-    @property
-    def backend(self) -> Backend:
-        """Backend of the parameters (numpy for a net without any)."""
-        return next((p.backend for p in self.parameters().values()), get_backend("numpy"))
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """dtype of the parameters (float32 for a net without any)."""
-        return next((p.dtype for p in self.parameters().values()), np.dtype(np.float32))
-
+    # ---- Eq. (1), layer by layer -------------------------------------------------------
     def as_input(self, x: Any) -> Tensor:
         """Bring an array to the model's backend and dtype; check that it is finite.
 
@@ -82,21 +72,7 @@ class Sequential(Layer):
         BackendMismatchError, TypeError
             If x is a Tensor of another backend or dtype.
         """
-        if isinstance(x, Tensor) and not self.parameters():
-            pass  # nothing here that it could disagree with
-        elif isinstance(x, Tensor):
-            if x.backend is not self.backend:
-                raise BackendMismatchError(
-                    f"the input lives on backend {x.backend.name!r}, the model on "
-                    f"{self.backend.name!r}; make it with Tensor(x, backend={self.backend.name!r})"
-                )
-            if x.dtype != self.dtype:
-                raise TypeError(
-                    f"the input is {x.dtype}, the model {self.dtype}; "
-                    f"make it with Tensor(x, dtype={str(self.dtype)!r})"
-                )
-        else:
-            x = Tensor(x, backend=self.backend, dtype=self.dtype)
+        x = super().as_input(x)
         xp = x.backend.xp
         if not bool(xp.isfinite(x.data).all()):
             bad = int((~xp.isfinite(x.data)).sum())
@@ -106,19 +82,19 @@ class Sequential(Layer):
             )
         return x
 
-    # ---- Eq. (1), layer by layer -------------------------------------------------------
     def __call__(self, x: Any) -> Tensor:
         """Apply all layers to a Tensor or an array."""
         steps = self.trace(x)
         return steps[-1].z if steps else self.as_input(x)
 
-    def trace(self, x: Any, name: str = "") -> list[Step]:
+    def trace(self, x: Any, name: str = "", fused: bool = False) -> list[Step]:
         x = self.as_input(x)
         steps: list[Step] = []
         prefix = f"{name}." if name else ""
-        for key, layer in self.layers.items():
+        layers = list(self.layers.items())
+        for key, layer in fuse(layers) if fused else layers:
             try:
-                steps += layer.trace(x, prefix + key)
+                steps += layer.trace(x, prefix + key, fused)
             except ShapeError as error:
                 if str(error).startswith("layer "):  # a Sequential inside has said it
                     raise
@@ -134,13 +110,16 @@ class Sequential(Layer):
         input_shape : tuple of int
             Shape of one sample, without the batch: (1, 28, 28) for MNIST.
         """
-        mode = self.training
+        modes = [(layer, layer.training) for _, layer in self.named_layers()]
+        own_mode = self.training
         self.eval()
         try:
             with no_grad():
                 steps = self.trace(np.zeros((1, *input_shape)))
         finally:
-            self.train(mode)
+            self.training = own_mode
+            for layer, mode in modes:
+                layer.training = mode
         rows = [("layer", "kind", "output shape", "parameters")]
         rows.append(("input", "", str(("N", *input_shape)).replace("'", ""), ""))
         for step in steps:

@@ -246,6 +246,7 @@ def _finish(trainer: Trainer, folder: Path, progress: Progress) -> dict[str, Any
         {name: np.array(values) for name, values in trainer.history.items()},
         trainer.records,
         gate_step=result["gate_step"],
+        gate_threshold=config.fbi_gate,
         title=title,
     )
     save_figure(figure, folder / "curves.png")

@@ -67,7 +67,7 @@ def three_step(
     Losses
     """
     # Step 1, forward pass: keeps every a_i^+                                    Eq. (1)
-    steps = forward_pass(model, x)
+    steps = forward_pass(model, x, fused=stabilizer == 0)
     task_loss = cross_entropy(steps[-1].z, labels)
     loss, fbi, terms = task_loss, None, {}
 

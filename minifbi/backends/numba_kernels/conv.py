@@ -19,95 +19,12 @@ import numba
 import numpy as np
 
 from minifbi.backends.numba_kernels.jit import jit
-from minifbi.backends.numba_kernels.simd import (
-    ROWS,
-    VECTORS,
-    tile_load,
-    tile_step,
-    tile_store,
-    tile_zeros,
-)
+from minifbi.backends.numba_kernels.machine import ROWS, VECTORS
+from minifbi.backends.numba_kernels.pack import pack_samples
+from minifbi.backends.numba_kernels.simd import tile_step, tile_store, tile_zeros
 
 Array = Any
-
-
-def pack_weight(weight: Array, row_order: tuple[int, ...], column_order: tuple[int, ...]) -> Array:
-    """Lay out a weight (O, C, kh, kw) as the tile reads it: (O / ROWS, kh, kw, C, ROWS), flat.
-
-    The last output channels are filled up with zeros.
-    """
-    o, c, kh, kw = weight.shape
-    tiles = -(-o // ROWS)
-    packed = np.zeros((tiles, kh, kw, c, ROWS), dtype=weight.dtype)
-    source = weight
-    if row_order != tuple(range(kh)):
-        source = source[:, :, list(row_order)]
-    if column_order != tuple(range(kw)):
-        source = source[:, :, :, list(column_order)]
-    full = o // ROWS
-    head = source[: full * ROWS].reshape(full, ROWS, c, kh, kw)
-    packed[:full] = head.transpose(0, 3, 4, 2, 1)
-    if full < tiles:
-        packed[full, ..., : o - full * ROWS] = source[full * ROWS :].transpose(2, 3, 1, 0)
-    return packed.reshape(-1)
-
-
-@jit
-def pack_samples(
-    x: Array,
-    flat: Array,
-    first_sample: int,
-    width: int,
-    row_start: int,
-    row_stop: int,
-    channel_start: int,
-    channel_stop: int,
-    channels: int,
-    border: int,
-) -> None:
-    """Copy one block of samples, some rows and channels: (C, H, W, N) -> (row, column, channel, sample).
-
-    Parameters
-    ----------
-    x : array (C, H, W, N)
-    flat : flat array
-        Where to; missing samples (the last block of a batch) and the channels
-        from ``channel_stop - channel_start`` to `channels` are zeros.
-    first_sample, width : int
-        The samples of the block.
-    row_start, row_stop, channel_start, channel_stop : int
-        What to copy.
-    channels : int
-        Channels in the copy.
-    border : int
-        Columns of zeros to the left and to the right.
-    """
-    _, rows, columns, batch = x.shape
-    samples = min(width, batch - first_sample)
-    copied = channel_stop - channel_start
-    wide = columns + 2 * border
-    if border > 0 or channels > copied or samples < width:
-        for i in range((row_stop - row_start) * wide * channels * width):
-            flat[i] = 0
-    source = x.reshape(-1)
-    plane = rows * columns * batch
-    start = channel_start * plane + first_sample
-    for row in range(row_start, row_stop):
-        for column in range(columns):
-            to = ((row - row_start) * wide + border + column) * channels * width
-            at = start + (row * columns + column) * batch
-            if samples == width:
-                for _ in range(copied):
-                    copied_vectors = tile_load(source, at, 1, VECTORS)
-                    tile_store(copied_vectors, flat, to, 0, 1, VECTORS)
-                    at += plane
-                    to += width
-            else:
-                for _ in range(copied):
-                    for n in range(samples):
-                        flat[to + n] = source[at + n]
-                    at += plane
-                    to += width
+_BLOCK = (0,) * VECTORS  # a tuple's length is known at compile time
 
 
 @jit
@@ -117,13 +34,14 @@ def _conv_band(
     row_taps: Array,
     column_taps: Array,
     out: Array,
-    width: int,
+    lanes: int,
     first_sample: int,
     row_start: int,
     row_stop: int,
     kernel: tuple[int, int],
 ) -> None:
     """Rows row_start..row_stop of the output, all channels, for one block of samples."""
+    width = VECTORS * lanes
     channels, _, x_columns, _ = x.shape
     out_channels, _, out_columns, batch = out.shape
     kh, kw = kernel
@@ -135,7 +53,9 @@ def _conv_band(
             high = max(high, row_taps[row, 0] + row_taps[row, 2])
     high = max(low, high)
     packed = np.empty(max(1, (high - low) * x_columns * channels * width), x.dtype)
-    pack_samples(x, packed, first_sample, width, low, high, 0, channels, channels, 0)
+    pack_samples(
+        x, packed, first_sample, (low, high), (0, channels), high - low, channels, 0, lanes, _BLOCK
+    )
 
     samples = min(width, batch - first_sample)
     spare = np.empty(ROWS * width, x.dtype)
@@ -160,9 +80,7 @@ def _conv_band(
                         tile = tile_step(tile, packed, xi, w, wi, ROWS, VECTORS)
                         xi += width
                         wi += ROWS
-                to = (
-                    tile_index * ROWS * plane + (row * out_columns + column) * batch + first_sample
-                )
+                to = tile_index * ROWS * plane + (row * out_columns + column) * batch + first_sample
                 if whole:
                     tile_store(tile, flat_out, to, plane, ROWS, VECTORS)
                 else:
@@ -179,7 +97,7 @@ def conv(
     row_taps: Array,
     column_taps: Array,
     out: Array,
-    width: int,
+    lanes: int,
     band: int,
     kernel: tuple[int, int],
 ) -> None:
@@ -192,12 +110,13 @@ def conv(
         From `pack_weight`.
     row_taps, column_taps : int arrays
         From :mod:`.taps`.
-    width : int
-        Samples in a block: VECTORS vectors.
+    lanes : int
+        Numbers in a vector.
     band : int
         Output rows in a piece of work.
     kernel : (int, int)
     """
+    width = VECTORS * lanes
     blocks = (out.shape[3] + width - 1) // width
     bands = (out.shape[1] + band - 1) // band
     for item in numba.prange(blocks * bands):
@@ -208,7 +127,7 @@ def conv(
             row_taps,
             column_taps,
             out,
-            width,
+            lanes,
             item // bands * width,
             row_start,
             min(row_start + band, out.shape[1]),

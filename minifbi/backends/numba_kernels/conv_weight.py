@@ -13,6 +13,9 @@ the input.  The few channels of an image do not fill a tile; then the columns ar
 the taps (k, l), (k, l+1), ... of one kernel row, and the copy of x gets a border
 of zeros, so that they all walk over the same pixels.
 
+The copies are ordered by tiles: what a pair of tiles needs of x and of g lies
+together, and stays in the innermost cache while all taps pass over it.
+
 The output channels and the samples are split into groups: that is the work of
 the threads.  Neither depends on the number of threads, so the result does not
 either.
@@ -26,9 +29,9 @@ import numba
 import numpy as np
 
 from minifbi.backends.numba_kernels.jit import jit
+from minifbi.backends.numba_kernels.machine import WEIGHT_ROWS, WEIGHT_VECTORS
+from minifbi.backends.numba_kernels.pack import pack_samples
 from minifbi.backends.numba_kernels.simd import (
-    WEIGHT_ROWS,
-    WEIGHT_VECTORS,
     tile_load,
     tile_outer,
     tile_store,
@@ -37,14 +40,7 @@ from minifbi.backends.numba_kernels.simd import (
 )
 
 Array = Any
-
-
-@jit
-def _inside(tap: int, size: int, out_size: int, stride: int, padding: int) -> tuple[int, int]:
-    """The range of output places whose tap falls inside the input."""
-    first = max(0, -((tap - padding) // stride))
-    stop = min(out_size, (size - 1 + padding - tap) // stride + 1)
-    return first, stop
+_BLOCK = (0,) * WEIGHT_VECTORS  # a tuple's length is known at compile time
 
 
 @jit
@@ -61,16 +57,16 @@ def _add_products(
     columns: int,
     lanes: int,
     fresh: bool,
-    shape: tuple[int, ...],
+    tile_columns: tuple[int, ...],
 ) -> None:
     """Add to the tile at sums[at] the products of ``rows * columns`` pixels.
 
     The strides are those from one pixel row, pixel, and row or column of the
     tile to the next.  A `fresh` tile starts at zero.
     """
-    tile = tile_zeros(sums, WEIGHT_ROWS, shape)
+    tile = tile_zeros(sums, WEIGHT_ROWS, tile_columns)
     if not fresh:
-        tile = tile_load(sums, at, WEIGHT_ROWS, shape)
+        tile = tile_load(sums, at, WEIGHT_ROWS, tile_columns)
     for _ in range(rows):
         gj = gi
         xj = xi
@@ -85,75 +81,13 @@ def _add_products(
                     xj + v * lanes,
                     x_strides[2],
                     WEIGHT_ROWS,
-                    shape,
+                    tile_columns,
                 )
             gj += g_strides[1]
             xj += x_strides[1]
         gi += g_strides[0]
         xi += x_strides[0]
-    tile_store(tile, sums, at, len(shape) * lanes, WEIGHT_ROWS, shape)
-
-
-@jit
-def _pack_tiles(
-    x: Array,
-    flat: Array,
-    first_sample: int,
-    row_range: tuple[int, int],
-    channel_range: tuple[int, int],
-    height: int,
-    group: int,
-    border: int,
-    lanes: int,
-) -> None:
-    """Copy one block of samples as the tiles read it: (channel / group, row, column, group, sample).
-
-    Everything that a tile needs then lies together, and stays in the innermost
-    cache while all taps pass over it.
-
-    Parameters
-    ----------
-    x : array (C, H, W, N)
-    flat : flat array
-        Where to; missing samples and channels are zeros.
-    first_sample : int
-    row_range, channel_range : (int, int)
-        What to copy.
-    height : int
-        Rows that `flat` has room for in each group of channels.
-    group : int
-        Channels in a tile.
-    border : int
-        Columns of zeros to the left and to the right.
-    lanes : int
-        Numbers in a vector.
-    """
-    width = WEIGHT_VECTORS * lanes
-    _, rows, columns, batch = x.shape
-    samples = min(width, batch - first_sample)
-    groups = (channel_range[1] - channel_range[0] + group - 1) // group
-    wide = columns + 2 * border
-    if border > 0 or channel_range[0] + groups * group > channel_range[1] or samples < width:
-        for i in range(groups * height * wide * group * width):
-            flat[i] = 0
-    source = x.reshape(-1)
-    plane = rows * columns * batch
-    for tile in range(groups):
-        first = channel_range[0] + tile * group
-        channels = min(group, channel_range[1] - first)
-        for row in range(row_range[0], row_range[1]):
-            to = ((tile * height + row - row_range[0]) * wide + border) * group * width
-            for column in range(columns):
-                at = first * plane + (row * columns + column) * batch + first_sample
-                for channel in range(channels):
-                    if samples == width:
-                        vectors = tile_load(source, at, 1, WEIGHT_VECTORS)
-                        tile_store(vectors, flat, to + channel * width, 0, 1, WEIGHT_VECTORS)
-                    else:
-                        for n in range(samples):
-                            flat[to + channel * width + n] = source[at + n]
-                    at += plane
-                to += group * width
+    tile_store(tile, sums, at, len(tile_columns) * lanes, WEIGHT_ROWS, tile_columns)
 
 
 @jit
@@ -161,111 +95,107 @@ def _conv_weight_part(
     x: Array,
     g: Array,
     out: Array,
+    row_taps: Array,
+    column_taps: Array,
     stride: tuple[int, int],
-    padding: tuple[int, int],
     samples: tuple[int, int],
     channel_range: tuple[int, int],
     band: int,
+    group: int,
+    border: int,
     lanes: int,
-    by_channel: bool,
-    shape: tuple[int, ...],
+    tile_columns: tuple[int, ...],
 ) -> None:
-    """out[o_start:o_stop] = the gradient over some of the samples."""
+    """out = the gradient over some of the samples and for some of the output channels."""
     width = WEIGHT_VECTORS * lanes
     channels, x_rows, x_columns, _ = x.shape
     _, g_rows, g_columns, _ = g.shape
-    kh, kw = out.shape[2:]
-    (sh, sw), (ph, pw) = stride, padding
-    tile_columns = len(shape)
-    o_start, o_stop = channel_range
-    o_tiles = (o_stop - o_start + WEIGHT_ROWS - 1) // WEIGHT_ROWS
-    # by channel: a tile's columns are neighbouring channels of x; else neighbouring pixels
-    group = tile_columns if by_channel else 1
-    border = 0 if by_channel else pw
-    taps = kw if by_channel else (kw + tile_columns - 1) // tile_columns
-    groups = (channels + group - 1) // group
-    height = min(x_rows, (band - 1) * sh + kh)
+    kh = row_taps.shape[0]
+    o_tiles = (channel_range[1] - channel_range[0] + WEIGHT_ROWS - 1) // WEIGHT_ROWS
+    x_tiles = (channels + group - 1) // group
+    height = min(x_rows, (band - 1) * stride[0] + kh)
 
     x_pixel = group * width
     x_row = (x_columns + 2 * border) * x_pixel
-    x_strides = (sh * x_row, sw * x_pixel, width if by_channel else x_pixel)
+    # the columns of a tile: neighbouring channels, or neighbouring pixels
+    x_strides = (stride[0] * x_row, stride[1] * x_pixel, width)
     g_pixel = WEIGHT_ROWS * width
     g_row = g_columns * g_pixel
     g_strides = (g_row, g_pixel, width)
-    tile_size = WEIGHT_ROWS * tile_columns * lanes
+    tile_size = WEIGHT_ROWS * len(tile_columns) * lanes
     # the last taps of a kernel row may lie beyond it: read, but not used
-    packed_x = np.empty(groups * height * x_row + tile_columns * x_pixel, x.dtype)
+    packed_x = np.empty(x_tiles * height * x_row + len(tile_columns) * x_pixel, x.dtype)
     packed_g = np.empty(o_tiles * band * g_row, x.dtype)
-    sums = np.empty(groups * o_tiles * kh * taps * tile_size, x.dtype)
+    sums = np.empty(x_tiles * o_tiles * kh * column_taps.shape[0] * tile_size, x.dtype)
 
     for first_sample in range(samples[0], samples[1], width):
         for row_start in range(0, g_rows, band):
             row_stop = min(row_start + band, g_rows)
-            fresh = first_sample == samples[0] and row_start == 0
-            low = max(0, row_start * sh - ph)
-            high = max(low, min(x_rows, (row_stop - 1) * sh - ph + kh))
-            _pack_tiles(
-                x, packed_x, first_sample, (low, high), (0, channels), height, group, border, lanes
+            # the rows of x that these rows of g meet
+            low, high = x_rows, 0
+            for k in range(kh):
+                q, place, count = row_taps[k]
+                first = max(q, row_start)
+                last = min(q + count, row_stop) - 1
+                if first <= last:
+                    low = min(low, place + (first - q) * stride[0])
+                    high = max(high, place + (last - q) * stride[0] + 1)
+            x_range = (low, max(low, high))
+            pack_samples(
+                x,
+                packed_x,
+                first_sample,
+                x_range,
+                (0, channels),
+                height,
+                group,
+                border,
+                lanes,
+                _BLOCK,
             )
-            _pack_tiles(
+            g_range = (row_start, row_stop)
+            pack_samples(
                 g,
                 packed_g,
                 first_sample,
-                (row_start, row_stop),
+                g_range,
                 channel_range,
                 band,
                 WEIGHT_ROWS,
                 0,
                 lanes,
+                _BLOCK,
             )
             at = 0
-            for x_tile in range(groups):
-                for o_tile in range(o_tiles):
-                    for k in range(kh):
-                        first_row, stop_row = _inside(k, x_rows, g_rows, sh, ph)
-                        first_row = max(first_row, row_start)
-                        stop_row = min(stop_row, row_stop)
-                        for tap in range(taps):
-                            if by_channel:
-                                first_column, stop_column = _inside(
-                                    tap, x_columns, g_columns, sw, pw
-                                )
-                                x_column = first_column * sw - pw + tap
-                            else:
-                                first_column, stop_column = 0, g_columns
-                                x_column = tap * tile_columns
-                            gi = (o_tile * band + first_row - row_start) * g_row
-                            xi = (x_tile * height + first_row * sh - ph + k - low) * x_row
-                            _add_products(
-                                sums,
-                                at,
-                                packed_g,
-                                gi + first_column * g_pixel,
-                                g_strides,
-                                packed_x,
-                                xi + x_column * x_pixel,
-                                x_strides,
-                                max(0, stop_row - first_row),
-                                max(0, stop_column - first_column),
-                                lanes,
-                                fresh,
-                                shape,
-                            )
-                            at += tile_size
-
-    at = 0
-    for x_tile in range(groups):
-        for o_tile in range(o_tiles):
-            for k in range(kh):
-                for tap in range(taps):
-                    for row in range(WEIGHT_ROWS):
-                        for column in range(tile_columns):
-                            o = o_start + o_tile * WEIGHT_ROWS + row
-                            c = x_tile * group + column if by_channel else x_tile
-                            t = tap if by_channel else tap * tile_columns + column
-                            if o < o_stop and c < channels and t < kw:
-                                out[o, c, k, t] = vector_sum(sums, at)
-                            at += lanes
+            for pair in range(x_tiles * o_tiles):
+                # a last, smaller group of output channels fills only the beginning of `out`
+                o_tile, x_tile = pair // x_tiles, pair % x_tiles
+                for k in range(kh):
+                    q, place, count = row_taps[k]
+                    first = max(q, row_start)
+                    rows = min(q + count, row_stop) - first
+                    gi = (o_tile * band + first - row_start) * g_row
+                    xi = (x_tile * height + place + (first - q) * stride[0] - low) * x_row
+                    for tap in range(column_taps.shape[0]):
+                        g_column, x_column, columns = column_taps[tap]
+                        _add_products(
+                            sums,
+                            at,
+                            packed_g,
+                            gi + g_column * g_pixel,
+                            g_strides,
+                            packed_x,
+                            xi + x_column * x_pixel,
+                            x_strides,
+                            rows,
+                            columns,
+                            lanes,
+                            first_sample == samples[0] and row_start == 0,
+                            tile_columns,
+                        )
+                        at += tile_size
+    for i in range(sums.size // lanes):
+        out[i] = vector_sum(sums, i * lanes)
 
 
 @jit(parallel=True)
@@ -273,51 +203,60 @@ def conv_weight(
     x: Array,
     g: Array,
     parts: Array,
+    row_taps: Array,
+    column_taps: Array,
     stride: tuple[int, int],
-    padding: tuple[int, int],
     sample_group: int,
     channel_group: int,
     band: int,
+    group: int,
+    border: int,
     lanes: int,
-    by_channel: bool,
-    shape: tuple[int, ...],
+    tile_columns: tuple[int, ...],
 ) -> None:
-    """parts[i] = the gradient (O, C, kh, kw) over the i-th group of samples.
+    """parts[i, j] = the gradient over the i-th group of samples, j-th of output channels.
 
     Parameters
     ----------
     x : array (C, H, W, N)
     g : array (O, OH, OW, N)
-    parts : array (groups of samples, O, C, kh, kw)
-    stride, padding : (int, int)
+    parts : array (groups of samples, groups of output channels, numbers)
+        The numbers are tile after tile: (tile of g, tile of x, kernel row, tap or
+        group of taps, row of the tile, column of the tile).
+    row_taps, column_taps : int arrays
+        From `weight_taps`; the columns may be groups of taps.
+    stride : (int, int)
     sample_group, channel_group : int
         Samples and output channels in a piece of work.
     band : int
         Rows of g that are packed at a time.
+    group : int
+        Input channels in a tile.
+    border : int
+        Zero columns that the copy of x gets on both sides.
     lanes : int
         Numbers in a vector.
-    by_channel : bool
-        The tile's columns are input channels rather than taps.
-    shape : tuple of zeros
-        Its length is the number of columns; being part of the type, it is known
-        when the kernel is compiled.
+    tile_columns : tuple of zeros
+        As many as columns in a tile; its length is known at compile time.
     """
     batch = x.shape[3]
     channels = g.shape[0]
-    channel_groups = (channels + channel_group - 1) // channel_group
+    channel_groups = parts.shape[1]
     for item in numba.prange(parts.shape[0] * channel_groups):
         part = item // channel_groups
         o_start = item % channel_groups * channel_group
         _conv_weight_part(
             x,
             g,
-            parts[part],
+            parts[part, item % channel_groups],
+            row_taps,
+            column_taps,
             stride,
-            padding,
             (part * sample_group, min((part + 1) * sample_group, batch)),
             (o_start, min(o_start + channel_group, channels)),
             band,
+            group,
+            border,
             lanes,
-            by_channel,
-            shape,
+            tile_columns,
         )

@@ -9,9 +9,18 @@ process instead, which is slower to start but not an error.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numba
+
+# Numba forgets a function's compiled code when its own file changes, but not when
+# a file changes whose functions were compiled into it.  So all files of this
+# folder count as one.
+_SOURCES = tuple(
+    (path.name, path.stat().st_mtime_ns, path.stat().st_size)
+    for path in sorted(Path(__file__).parent.glob("*.py"))
+)
 
 
 def jit(function: Callable[..., Any] | None = None, *, parallel: bool = False) -> Any:
@@ -22,18 +31,24 @@ def jit(function: Callable[..., Any] | None = None, *, parallel: bool = False) -
     function : callable, optional
         The function, when used as a bare decorator.
     parallel : bool, default False
-        Spread ``numba.prange`` loops over the threads.
+        Spread ``numba.prange`` loops over the threads.  Only these functions can
+        be called from Python; the others are parts of them.
     """
     if function is None:
         return lambda f: jit(f, parallel=parallel)
     options: dict[str, Any] = {
         "nogil": True,
         "parallel": parallel,
-        "error_model": "numpy",
+        "error_model": "numpy",  # dividing by zero gives inf, and needs no test
+        # entrances that nobody uses: less to compile
         "no_cfunc_wrapper": True,
         "no_cpython_wrapper": not parallel,
     }
     try:
-        return numba.njit(function, cache=True, **options)
+        compiled = numba.njit(function, cache=True, **options)
     except RuntimeError:  # "no locator available": no folder to write to
         return numba.njit(function, **options)
+    index: Any = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
+    if hasattr(index, "_source_stamp"):
+        index._source_stamp = _SOURCES
+    return compiled

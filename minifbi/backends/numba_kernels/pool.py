@@ -114,9 +114,7 @@ def max_scatter(
     channels, rows = out.shape[:2]
     for item in numba.prange(channels * rows):
         c, row = item // rows, item % rows
-        _scatter_row(
-            g[c], winners[c], row, row_windows[row], column_windows, geometry, out[c, row]
-        )
+        _scatter_row(g[c], winners[c], row, row_windows[row], column_windows, geometry, out[c, row])
 
 
 @jit
@@ -169,9 +167,7 @@ def _sum_row(x: Array, row_tap: Array, column_taps: Array, divisor: float, out: 
 
 
 @jit(parallel=True)
-def window_mean(
-    x: Array, row_taps: Array, column_taps: Array, divisor: float, out: Array
-) -> None:
+def window_mean(x: Array, row_taps: Array, column_taps: Array, divisor: float, out: Array) -> None:
     """Sum of x over each place's taps, divided by `divisor`.
 
     With the tables of a convolution this is average pooling; with those of its

@@ -23,7 +23,7 @@ import numpy as np
 Array = Any
 
 
-def _frozen(rows: list[tuple[int, int, int]]) -> Array:
+def _table(rows: list[tuple[int, int, int]]) -> Array:
     return np.array(rows, dtype=np.int64).reshape(-1, 3)
 
 
@@ -53,7 +53,7 @@ def forward_taps(
         first = min(max(0, -start), kernel)
         last = max(first, min(kernel, size - start))
         rows.append((start + first if last > first else 0, first, last - first))
-    return _frozen(rows), tuple(range(kernel))
+    return _table(rows), tuple(range(kernel))
 
 
 @lru_cache(maxsize=256)
@@ -76,4 +76,28 @@ def transpose_taps(
             if rest == 0 and 0 <= q < out_size
         ]
         rows.append((met[0][0], position[met[0][1]], len(met)) if met else (0, 0, 0))
-    return _frozen(rows), order
+    return _table(rows), order
+
+
+@lru_cache(maxsize=256)
+def weight_taps(size: int, out_size: int, kernel: int, stride: int, padding: int) -> Array:
+    """For each weight, the output places at which it falls inside the input.
+
+    Same parameters as `forward_taps`.
+
+    Returns
+    -------
+    int64 array (kernel, 3)
+        First output place, the input place it meets there, count.
+    """
+    rows = []
+    for k in range(kernel):
+        met = [q for q in range(out_size) if 0 <= q * stride + k - padding < size]
+        rows.append((met[0], met[0] * stride + k - padding, len(met)) if met else (0, 0, 0))
+    return _table(rows)
+
+
+@lru_cache(maxsize=256)
+def grouped_weight_taps(out_size: int, groups: int, taps: int) -> Array:
+    """The same for groups of neighbouring weights, over an input with its border of zeros."""
+    return _table([(0, group * taps, out_size) for group in range(groups)])
