@@ -1,5 +1,6 @@
 """Sphinx configuration: `sphinx-build -W --keep-going docs docs/_build/html`."""
 
+import importlib.util
 import re
 import shutil
 from pathlib import Path
@@ -21,6 +22,8 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
 ]
+if importlib.util.find_spec("sphinx-mathjax-offline"):
+    extensions.append("sphinx-mathjax-offline")  # formulas also without a network
 exclude_patterns = ["_build", "**.ipynb_checkpoints"]
 
 # ---- Markdown and notebooks --------------------------------------------------------------

@@ -12,7 +12,7 @@ from minifbi.cli import Parser, run_command
 from minifbi.fbi import REDUCTIONS, STARTS
 from minifbi.models import MODELS
 from minifbi.optim import DEFAULT_LR, OPTIMIZERS, SCHEDULES
-from minifbi.training import TrainConfig, default_folder, resume, train
+from minifbi.training import TrainConfig, default_folder, resume, set_threads, train
 
 PROG = "minifbi.train"
 
@@ -55,6 +55,10 @@ def build_parser() -> Parser:
     )
     group.add_argument(
         "--seed", type=int, default=default.seed, help="of the initial weights and the shuffling"
+    )
+
+    group.add_argument(
+        "--threads", type=int, default=0, help="that compute; 0: as many as there are cores"
     )
 
     group = parser.add_argument_group("optimisation")
@@ -129,8 +133,8 @@ def build_parser() -> Parser:
         "--resume",
         metavar="DIR",
         default=argparse.SUPPRESS,
-        help="go on with an interrupted run, with its own options; only --epochs and --quiet "
-        "may stand beside it",
+        help="go on with an interrupted run, with its own options; only --epochs, --threads and "
+        "--quiet may stand beside it",
     )
     group.add_argument("--quiet", action="store_true", help="print nothing but errors")
     return parser
@@ -141,11 +145,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = build_parser()
     options = vars(parser.parse_args(arguments))
-    quiet = options.pop("quiet")
+    quiet, threads = options.pop("quiet"), options.pop("threads")
     out, folder = options.pop("out", None), options.pop("resume", None)
 
     def command() -> int:
         nonlocal out
+        if threads:
+            set_threads(threads)
         try:
             if folder is None:
                 config = TrainConfig(**options)
@@ -153,7 +159,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 train(config, out, quiet=quiet)
             else:
                 given = {a.split("=")[0] for a in arguments if a.startswith("--")}
-                surplus = sorted(given - {"--resume", "--epochs", "--quiet"})
+                surplus = sorted(given - {"--resume", "--epochs", "--threads", "--quiet"})
                 if surplus:
                     parser.error(f"--resume takes its options from {folder}; drop {surplus[0]}")
                 epochs = options["epochs"] if "--epochs" in given else None

@@ -1,0 +1,270 @@
+"""Contenders that take turns, and what comes of it."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minifbi.benchmark.arithmetic import STEPS, step_gflop
+from minifbi.datasets import load_mnist
+from minifbi.errors import MinifbiError
+from minifbi.models import build_model
+
+Say = Callable[[str], None]
+
+
+class RaceError(MinifbiError):
+    """A contender that does not run, or computes something else."""
+
+
+@dataclass
+class Contender:
+    """One process that runs steps when it is told to.
+
+    Attributes
+    ----------
+    spec : dict
+        "who", "backend", "form", and what the worker needs.
+    times : dict of str to list of float
+        Milliseconds, by step.
+    memory : dict of str to float
+        Peak memory in MiB, once that step and those before it had run.
+    """
+
+    spec: dict[str, Any]
+    times: dict[str, list[float]] = field(default_factory=dict)
+    memory: dict[str, float] = field(default_factory=dict)
+    process: subprocess.Popen[str] | None = None
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        who = self.spec["who"]
+        return f"{who} {self.spec['backend' if who == 'minifbi' else 'form']}"
+
+    def start(self) -> None:
+        """Start the process; it answers once it has loaded everything."""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "minifbi.benchmark.worker", json.dumps(self.spec)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, **command: Any) -> dict[str, Any]:
+        """Send a command and wait for the answer."""
+        process = self.process
+        assert process is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(json.dumps(command) + "\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            assert process.stderr is not None
+            reason = (process.stderr.read().strip().splitlines() or ["no message"])[-1]
+            raise RaceError(f"{self.label} stopped: {reason}")
+        return dict(json.loads(line))
+
+    def stop(self) -> None:
+        """End the process."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
+            self.process = None
+
+
+def race(
+    backends: Sequence[str],
+    batches: Sequence[int],
+    *,
+    peers: Sequence[str] = (),
+    model: str = "alexnet",
+    fbi_weight: float = 0.001,
+    threads: int | None = None,
+    repeats: int = 30,
+    say: Say = lambda text: None,
+) -> dict[str, Any]:
+    """Time all steps of all contenders in turn.
+
+    Parameters
+    ----------
+    backends : sequence of str
+        Backends of minifbi.
+    batches : sequence of int
+    peers : sequence of {"torch-eager", "torch-compile"}
+        Each in the ratio and in the divided form of the relevance pass.
+    model : str
+    fbi_weight : float
+    threads : int, optional
+    repeats : int
+        Timed steps of each kind for each contender.
+    say : callable
+        Gets lines about what is going on.
+
+    Returns
+    -------
+    dict
+        "results", one object a (who, backend or form, batch, step), with the
+        median and the 10th and 90th percentile in ms, images/s, GFLOP/s and the
+        peak memory; "peak_gflops", the machine's measured matrix product;
+        "ratios", ours over the fastest peer.
+
+    Raises
+    ------
+    RaceError
+        If a contender stops, or its loss or gradients differ from ours.
+    """
+    results: list[dict[str, Any]] = []
+    peak = 0.0
+    for batch in batches:
+        with tempfile.TemporaryDirectory() as folder:
+            contenders, gflop = _prepare(
+                Path(folder), backends, peers, model, batch, fbi_weight, threads
+            )
+            try:
+                for contender in contenders:
+                    contender.start()
+                _check_equal(contenders, Path(folder), say)
+                peak = max(peak, contenders[0].ask(do="peak")["gflops"])
+                _warm_up(contenders, say)
+                _take_turns(contenders, repeats)
+                peak = max(peak, contenders[0].ask(do="peak")["gflops"])
+            finally:
+                for contender in contenders:
+                    contender.stop()
+        for contender in contenders:
+            results += [_summary(contender, batch, step, gflop[step]) for step in STEPS]
+        say(f"batch {batch} done")
+    for result in results:
+        result["share_of_peak"] = result["gflops"] / peak
+    return {"results": results, "peak_gflops": peak, "ratios": ratios(results)}
+
+
+def _prepare(
+    folder: Path,
+    backends: Sequence[str],
+    peers: Sequence[str],
+    model: str,
+    batch: int,
+    fbi_weight: float,
+    threads: int | None,
+) -> tuple[list[Contender], dict[str, float]]:
+    """The same weights and real digits for all, in a file; and the contenders."""
+    images, labels = load_mnist().train.batch(slice(0, batch))
+    net = build_model(model, backend="numpy", seed=0)
+    case = folder / "case.npz"
+    np.savez(case, images=images, labels=labels, **net.state_dict())  # type: ignore[arg-type]
+    common = {"case": str(case), "model": model, "fbi_weight": fbi_weight, "threads": threads}
+    contenders = [
+        Contender({"who": "minifbi", "backend": name, "form": "ratio", **common})
+        for name in backends
+    ]
+    contenders += [
+        Contender({"who": who, "backend": "torch", "form": form, **common})
+        for who in peers
+        for form in ("ratio", "divided")
+    ]
+    return contenders, {s: step_gflop(net, images.shape[1:], batch, s) for s in STEPS}
+
+
+def _check_equal(contenders: Sequence[Contender], folder: Path, say: Say) -> None:
+    """All compute the same loss and gradients, or the race would not be fair."""
+    reference: tuple[float, dict[str, np.ndarray]] | None = None
+    for number, contender in enumerate(contenders):
+        file = folder / f"gradients{number}.npz"
+        loss = contender.ask(do="gradients", file=str(file))["loss"]
+        with np.load(file, allow_pickle=False) as arrays:
+            gradients = {name: arrays[name] for name in arrays.files}
+        if reference is None:
+            reference = loss, gradients
+            continue
+        # the divided form with its small stabiliser is only nearly the same, by nature
+        allowed = 1e-4 if contender.spec["form"] == "ratio" else 0.05
+        worst = max(
+            float(np.linalg.norm(gradients[n] - g) / np.linalg.norm(g))
+            for n, g in reference[1].items()
+        )
+        if not abs(loss - reference[0]) <= 1e-4 * abs(reference[0]) or not worst <= allowed:
+            raise RaceError(
+                f"{contender.label} computes something else: loss {loss} instead of "
+                f"{reference[0]}, gradients off by {worst:.1e}"
+            )
+        say(f"{contender.label}: loss and gradients equal ours (to {worst:.0e})")
+
+
+def _warm_up(contenders: Sequence[Contender], say: Say) -> None:
+    """Compile, fill caches, and note the memory: steps in order of what they hold."""
+    for contender in contenders:
+        for step in STEPS:
+            contender.ask(do="run", step=step, count=2)
+            contender.memory[step] = contender.ask(do="run", step=step, count=3)["peak_memory_mb"]
+        say(f"{contender.label} is warm")
+
+
+def _take_turns(contenders: Sequence[Contender], repeats: int, turn: int = 5) -> None:
+    for _ in range(-(-repeats // turn)):
+        for step in STEPS:
+            for contender in contenders:
+                times = contender.ask(do="run", step=step, count=turn + 1)["ms"]
+                # the first of a turn finds caches cold that another contender has used
+                contender.times.setdefault(step, []).extend(times[1:])
+
+
+def _summary(contender: Contender, batch: int, step: str, gflop: float) -> dict[str, Any]:
+    times = contender.times[step]
+    median = statistics.median(times)
+    return {
+        "who": contender.spec["who"],
+        "backend": contender.spec["backend"],
+        "form": contender.spec["form"],
+        "batch": batch,
+        "step": step,
+        "median_ms": median,
+        "p10_ms": float(np.percentile(times, 10)),
+        "p90_ms": float(np.percentile(times, 90)),
+        "images_per_s": 1e3 * batch / median,
+        "gflops": 1e3 * gflop / median,
+        "peak_memory_mb": contender.memory[step],
+    }
+
+
+def ratios(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Our median over that of the fastest peer, in its faster form; below 1 we are faster."""
+    found = []
+    for ours in results:
+        if ours["who"] != "minifbi":
+            continue
+        same = [
+            r
+            for r in results
+            if r["who"] != "minifbi"
+            and r["batch"] == ours["batch"]
+            and r["step"] == ours["step"]
+        ]
+        if same:
+            best = min(same, key=lambda r: r["median_ms"])
+            found.append(
+                {
+                    "backend": ours["backend"],
+                    "batch": ours["batch"],
+                    "step": ours["step"],
+                    "ratio": ours["median_ms"] / best["median_ms"],
+                    "peer": best["who"],
+                    "form": best["form"],
+                }
+            )
+    return found

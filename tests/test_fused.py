@@ -1,0 +1,167 @@
+"""A fused block gives what its layers give, pass by pass, on every backend."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from minifbi import fbi
+from minifbi.autograd import Tensor, check_gradients, cross_entropy
+from minifbi.backends import get_backend
+from minifbi.errors import ConfigError, ShapeError
+from minifbi.layers import AvgPool2d, Conv2d, Dense, Flatten, MaxPool2d, ReLU, Sequential
+from minifbi.layers.fused import ConvBlock, fuse
+
+RNG = np.random.default_rng(5)
+
+
+def nets(backend, dtype=np.float64):
+    """Blocks with and without pooling, bias, stride; and what must not be fused."""
+    options = {"backend": backend, "dtype": dtype, "rng": np.random.default_rng(8)}
+
+    def net(layers, features):
+        return Sequential({**layers, "flatten": Flatten(), "out": Dense(features, 4, **options)})
+
+    yield "pool 2x2", net(
+        {"conv": Conv2d(2, 5, 3, padding=1, **options), "relu": ReLU(), "pool": MaxPool2d(2)},
+        5 * 4 * 3,
+    )
+    yield "overlapping, no bias", net(
+        {
+            "conv": Conv2d(2, 3, (3, 2), bias=False, **options),
+            "relu": ReLU(),
+            "pool": MaxPool2d(3, 2),
+            "conv2": Conv2d(3, 7, 2, **options),
+            "relu2": ReLU(),
+        },
+        7,
+    )
+    yield "padded pooling, stride", net(
+        {
+            "conv": Conv2d(2, 9, 5, stride=2, padding=2, **options),
+            "relu": ReLU(),
+            "pool": MaxPool2d(2, 1, padding=1),
+        },
+        9 * 5 * 5,
+    )
+    yield "nothing to pool", net(
+        {
+            "conv": Conv2d(2, 3, 3, **options),
+            "conv2": Conv2d(3, 3, 1, **options),
+            "relu": ReLU(),
+            "avg": AvgPool2d(2),
+        },
+        3 * 3 * 2,
+    )
+
+
+def everything(model, x, labels, fused, start="target"):
+    """All that the three passes give, as arrays."""
+    image = Tensor(x, requires_grad=True, backend=model.backend, dtype=model.dtype)
+    steps = fbi.forward_pass(model, image, fused=fused)
+    relevances = fbi.relevance_pass(steps, start, labels)
+    terms = fbi.fbi_terms(steps, relevances)
+    model.zero_grad()
+    fbi.objective(cross_entropy(steps[-1].z, labels), fbi.fbi_loss(terms), 0.3).backward()
+    found = {"logits": steps[-1].z.numpy(), "image": image.backend.to_numpy(image.grad)}
+    for name, a_minus in relevances.items():
+        found[f"a- {name}"] = a_minus.numpy()
+        found[f"term {name}"] = terms[name].numpy()
+    for name, p in model.parameters().items():
+        found[f"grad {name}"] = p.backend.to_numpy(p.grad)
+    return found
+
+
+@pytest.mark.parametrize("start", fbi.STARTS)
+@pytest.mark.parametrize("batch", [1, 3, 17])
+def test_fused_equals_layers(backend, start, batch):
+    for what, model in nets(backend):
+        x = RNG.standard_normal((batch, 2, 8, 7))
+        labels = RNG.integers(0, 4, batch)
+        readable = everything(model, x, labels, False, start)
+        fused = everything(model, x, labels, True, start)
+        assert readable.keys() == fused.keys()
+        for name, array in readable.items():
+            np.testing.assert_allclose(
+                fused[name], array, rtol=1e-10, atol=1e-12, err_msg=f"{what}: {name}"
+            )
+
+
+def test_gradients_through_fused_passes(backend):
+    for _, model in nets(backend):
+        x, labels = RNG.standard_normal((3, 2, 8, 7)), np.array([0, 3, 1])
+
+        def loss(model=model, x=x, labels=labels):
+            steps = fbi.forward_pass(model, x, fused=True)
+            terms = fbi.fbi_terms(steps, fbi.relevance_pass(steps, "target", labels))
+            return fbi.objective(cross_entropy(steps[-1].z, labels), fbi.fbi_loss(terms), 0.5)
+
+        assert check_gradients(loss, model.parameters(), step=2e-6).ok
+
+
+def test_two_relevance_passes_over_one_forward_pass(backend):
+    """What a relevance pass leaves for its adjoint must not leak into another's."""
+    _, model = next(nets(backend))
+    x, labels = RNG.standard_normal((3, 2, 8, 7)), np.array([0, 3, 1])
+    gradients = []
+    for fused in (False, True):
+        model.zero_grad()
+        steps = fbi.forward_pass(model, x, fused=fused)
+        losses = [
+            fbi.fbi_loss(fbi.fbi_terms(steps, fbi.relevance_pass(steps, start, labels)))
+            for start in ("target", "logits")
+        ]
+        (losses[0] + losses[1] * 2).backward()
+        gradients.append({n: p.grad for n, p in model.parameters().items() if p.grad is not None})
+    for name, array in gradients[0].items():
+        np.testing.assert_allclose(gradients[1][name], array, rtol=1e-9, atol=1e-12)
+
+
+def test_what_is_fused():
+    layers = {
+        "a": Conv2d(1, 2, 3),
+        "b": ReLU(),
+        "c": MaxPool2d(2),
+        "d": Conv2d(2, 2, 3),
+        "e": ReLU(),
+        "f": AvgPool2d(2),
+        "g": Conv2d(2, 2, 1),
+        "h": MaxPool2d(2),
+        "i": ReLU(),
+    }
+    found = list(fuse(list(layers.items())))
+    assert [name for name, _ in found] == ["a", "d", "f", "g", "h", "i"]
+    assert [type(layer) for _, layer in found[:3]] == [ConvBlock, ConvBlock, AvgPool2d]
+    assert found[0][1].pool is layers["c"]
+    assert found[1][1].pool is None
+    assert found[0][1].parameters() == layers["a"].parameters()
+
+
+def test_a_stabiliser_is_refused(backend):
+    _, model = next(nets(backend))
+    steps = fbi.forward_pass(model, RNG.standard_normal((1, 2, 8, 7)), fused=True)
+    with pytest.raises(ConfigError, match="fused"):
+        fbi.relevance_pass(steps, "logits", stabilizer=0.01)
+
+
+def test_shape_errors_are_those_of_the_layers():
+    model = Sequential({"conv": Conv2d(1, 2, 3), "relu": ReLU(), "pool": MaxPool2d(4)})
+    with pytest.raises(ShapeError, match="layer 'conv'.*4 x 4"):
+        model.trace(np.zeros((1, 1, 5, 5)), fused=True)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_l1_difference(backend, dtype):
+    """Against its definition, the signs at equality included."""
+    k = get_backend(backend)
+    x = RNG.standard_normal((3, 4, 5, 2)).astype(dtype)
+    ratio = RNG.standard_normal((3, 4, 5, 2)).astype(dtype)
+    ratio[0, 0], x[1, 1] = 1, 0
+    a, b = k.asarray(x), k.asarray(ratio)
+    expected = np.abs(x - x * ratio).sum(dtype=np.float64)
+    assert float(k.l1_difference(a, b)) == pytest.approx(expected, rel=1e-5)
+    grad_x, grad_ratio = k.l1_difference_backward(a, b, k.asarray(np.array(0.5, dtype)))
+    sign = np.sign(x - x * ratio)
+    assert grad_x.dtype == dtype
+    np.testing.assert_allclose(k.to_numpy(grad_x), 0.5 * sign * (1 - ratio), rtol=1e-5)
+    np.testing.assert_allclose(k.to_numpy(grad_ratio), -0.5 * sign * x, rtol=1e-5)
