@@ -34,7 +34,7 @@ nb_execution_mode = "off"  # notebooks are committed with their outputs
 # ---- the reference, from docstrings ------------------------------------------------------
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings say the types, and the shapes with them
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {"members": True}
 autodoc_inherit_docstrings = False
 napoleon_google_docstring = False
 napoleon_use_param = False
@@ -92,5 +92,6 @@ def plain_bars_and_stars(app, what, name, obj, options, lines) -> None:
 
 def setup(app) -> None:
     copy_tutorials()
-    app.connect("autodoc-process-docstring", plain_bars_and_stars)
+    # before napoleon (500), which writes stars that do mean markup
+    app.connect("autodoc-process-docstring", plain_bars_and_stars, priority=400)
     app.connect("source-read", links_to_tutorials)

@@ -104,7 +104,7 @@ print("a_1^- =", a1_minus, "  sum", a1_minus.sum())
 # $\mathbf a_{i+1}^- / \mathbf a_i^+$. Here it is 1 at the output and 3 at the hidden units. minifbi
 # carries this ratio, so it never divides by anything.
 
-# %%
+# %% tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(8, 4.2))
 columns = {0: (a0, a1_minus), 1: (a1, a2_minus), 2: (y, a3_minus)}
 place = {
@@ -125,7 +125,7 @@ for (c, k), (px, py) in place.items():
 for c, text in enumerate(("input", "hidden units", "output")):
     ax.text(3.1 * c, 1.9, text, ha="center", color=GREY)
 for c, text in enumerate(("every weight 2", "every weight 3")):
-    ax.text(3.1 * c + 1.55, 1.4 - 0.55 * c, text, ha="center", color=GREY, size=9)
+    ax.text(3.1 * c + 1.55, 1.4 - 0.35 * c, text, ha="center", color=GREY, size=9)
 ax.text(3.1, -2.05, "forward activation $a^+$ (blue), left to right", ha="center", color=BLUE)
 ax.text(3.1, -2.4, "backward activation $a^-$ (red), right to left", ha="center", color=RED)
 ax.set(xlim=(-0.7, 6.9), ylim=(-2.55, 2.15))
@@ -469,9 +469,9 @@ print(check_gradients(lambda: cross_entropy(model(x), classes), model.parameters
 # images and train two networks from the same initial weights: one conventionally, one with the FBI
 # loss. (`python -m minifbi.train` trains on all 55,000.)
 #
-# One more thing from the paper. In the beginning the net knows nothing, and the relevance of a
-# wrong answer teaches nothing. So the FBI loss waits behind a **gate**: it joins when the accuracy
-# on validation images first exceeds 70 %.
+# One more thing from the paper. Early in the training the terms of the relevance pass "are not
+# stabilized enough". So the FBI loss waits behind a **gate**: it joins when the accuracy on
+# validation images first exceeds 70 %.
 
 # %%
 from minifbi.datasets import Dataset, Split
@@ -526,7 +526,7 @@ proposed = train(fbi_weight=0.001)
 if proposed.gate.open:
     print("the FBI loss joined at step", proposed.gate.step)
 
-# %%
+# %% tags=["hide-input"]
 fig, axes = panels(1, 2, width=9, height=3.2)
 for trainer, color, label in (
     (conventional, BLUE, "conventional"),
