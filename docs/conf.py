@@ -30,6 +30,7 @@ exclude_patterns = ["_build", "**.ipynb_checkpoints"]
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # notebooks are committed with their outputs
+nb_merge_streams = True
 
 # ---- the reference, from docstrings ------------------------------------------------------
 autodoc_member_order = "bysource"

@@ -19,8 +19,8 @@ from typing import Any
 import numba
 import numpy as np
 
-from minifbi.backends.base import Array, Pair, output_size
-from minifbi.backends.numba_kernels import conv, conv_weight, machine, pool
+from minifbi.backends.base import Array, Pair, Window, output_size
+from minifbi.backends.numba_kernels import conv, conv_few, elementwise, conv_weight, machine, pool
 from minifbi.backends.numba_kernels.pack import pack_weight
 from minifbi.backends.numba_kernels.taps import (
     forward_taps,
@@ -39,6 +39,10 @@ CACHED_NUMBERS = 128 * 1024
 # of at most so many output channels.
 WEIGHT_PARTS = 8
 WEIGHT_CHANNEL_GROUP = 16
+
+
+# Up to so many output channels, the tile's rows are better used for pixels.
+FEW_CHANNELS = machine.ROWS // 2
 
 
 def batch_last(array: Array) -> Array:
@@ -74,15 +78,9 @@ class NumbaBackend(NumpyBackend):
 
     # ---- the closed trio -------------------------------------------------------------
     def conv2d(self, x: Array, weight: Array, stride: Pair, padding: Pair) -> Array:
-        (h, w), (kh, kw) = x.shape[2:], weight.shape[2:]
-        oh, ow = output_size((h, w), (kh, kw), stride, padding)
-        shape = (weight.shape[0], oh, ow, x.shape[0])
-        if not _compiled(x, weight) or min(*shape, *x.shape) < 1:
+        if not _compiled(x, weight) or 0 in (*x.shape, *weight.shape):
             return super().conv2d(x, weight, stride, padding)
-        rows, row_order = forward_taps(h, oh, kh, stride[0], padding[0])
-        columns, column_order = forward_taps(w, ow, kw, stride[1], padding[1])
-        packed = pack_weight(weight, row_order, column_order)
-        return _convolve(x, packed, rows, columns, shape, (kh, kw))
+        return _forward(x, weight, None, False, stride, padding)
 
     def conv2d_transpose(
         self, g: Array, weight: Array, stride: Pair, padding: Pair, size: Pair
@@ -93,8 +91,15 @@ class NumbaBackend(NumpyBackend):
             return super().conv2d_transpose(g, weight, stride, padding, size)
         rows, row_order = transpose_taps(size[0], oh, kh, stride[0], padding[0])
         columns, column_order = transpose_taps(size[1], ow, kw, stride[1], padding[1])
-        packed = pack_weight(weight.transpose(1, 0, 2, 3), row_order, column_order)
-        return _convolve(g, packed, rows, columns, shape, (kh, kw))
+        turned = weight.transpose(1, 0, 2, 3)
+        if shape[0] <= FEW_CHANNELS and stride[1] == 1:
+            # with stride 1 the transpose is a convolution with the kernel turned round
+            return _convolve_few(
+                g, turned, rows, row_order, column_order, (1, padding[1] - kw + 1), shape
+            )
+        packed = pack_weight(turned, row_order, column_order)
+        bias = np.zeros(shape[0] + machine.ROWS, dtype=g.dtype)
+        return _convolve(g, packed, bias, False, rows, columns, shape, (kh, kw))
 
     def conv2d_weight(self, x: Array, g: Array, kernel: Pair, stride: Pair, padding: Pair) -> Array:
         batch, channels, h, w = x.shape
@@ -213,6 +218,66 @@ class NumbaBackend(NumpyBackend):
         return batch_first(out)
 
 
+    # ---- fused kernels ---------------------------------------------------------------
+    def conv2d_relu_pool(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        stride: Pair,
+        padding: Pair,
+        window: Window | None,
+    ) -> tuple[Array, Array | None]:
+        if not _compiled(x, weight) or 0 in (*x.shape, *weight.shape):
+            return super().conv2d_relu_pool(x, weight, bias, stride, padding, window)
+        a = _forward(x, weight, bias, True, stride, padding)
+        return self.max_pool2d(a, *window) if window else (a, None)
+
+    def relu_unpool(
+        self, g: Array, a: Array, winners: Array | None, window: Window | None, size: Pair
+    ) -> Array:
+        if not _compiled(g, a) or 0 in g.shape:
+            return super().relu_unpool(g, a, winners, window, size)
+        gated = _gate(g, a)
+        return self.max_pool2d_scatter(gated, winners, *window, size) if window else gated
+
+    def conv2d_gather(
+        self,
+        u: Array,
+        weight: Array,
+        stride: Pair,
+        padding: Pair,
+        a: Array,
+        winners: Array | None,
+        window: Window | None,
+    ) -> Array:
+        z = self.conv2d(u, weight, stride, padding)
+        gathered = self.max_pool2d_gather(z, winners, *window) if window else z
+        return _gate(gathered, a) if _compiled(u, a) else gathered * (a > 0)
+
+    def l1_difference(self, x: Array, ratio: Array) -> Array:
+        if not _compiled(x, ratio) or x.ndim != 4:
+            return super().l1_difference(x, ratio)
+        flat = batch_last(x).reshape(-1)
+        sums = np.empty(-(-flat.size // elementwise.PIECE), dtype=x.dtype)
+        elementwise.l1_difference(flat, batch_last(ratio).reshape(-1), sums)
+        return np.asarray(sums.sum(dtype=np.float64), dtype=x.dtype)
+
+    def l1_difference_backward(self, x: Array, ratio: Array, scale: Array) -> tuple[Array, Array]:
+        if not _compiled(x, ratio) or x.ndim != 4:
+            return super().l1_difference_backward(x, ratio, scale)
+        x, ratio = batch_last(x), batch_last(ratio)
+        grad_x, grad_ratio = (empty_batch_last(x.shape, x.dtype) for _ in range(2))
+        elementwise.l1_difference_backward(
+            x.reshape(-1),
+            ratio.reshape(-1),
+            x.dtype.type(scale),
+            grad_x.reshape(-1),
+            grad_ratio.reshape(-1),
+        )
+        return batch_first(grad_x), batch_first(grad_ratio)
+
+
 # ---- preparation ---------------------------------------------------------------------
 
 
@@ -236,20 +301,81 @@ def _window_taps(
     return rows, columns
 
 
+def _forward(
+    x: Array, weight: Array, bias: Array | None, relu: bool, stride: Pair, padding: Pair
+) -> Array:
+    """The convolution, with bias and ReLU if asked."""
+    (h, w), (o, _, kh, kw) = x.shape[2:], weight.shape
+    oh, ow = output_size((h, w), (kh, kw), stride, padding)
+    rows, row_order = forward_taps(h, oh, kh, stride[0], padding[0])
+    columns, column_order = forward_taps(w, ow, kw, stride[1], padding[1])
+    filled = np.zeros(o + machine.ROWS, dtype=x.dtype)
+    if bias is not None:
+        filled[:o] = bias
+    packed = pack_weight(weight, row_order, column_order)
+    return _convolve(x, packed, filled, relu, rows, columns, (o, oh, ow, x.shape[0]), (kh, kw))
+
+
+def _band(x: Array, shape: tuple[int, ...], kernel_rows: int, width: int) -> int:
+    """Output rows in a piece of work.
+
+    The packed rows should stay in the cache, and every thread should get some work.
+    (The band only says who computes a row, so it may depend on the threads.)
+    """
+    out_rows, blocks = shape[1], -(-shape[3] // width)
+    fitting = CACHED_NUMBERS // (width * x.shape[1] * x.shape[3]) - kernel_rows
+    sharing = out_rows * blocks // (2 * numba.get_num_threads())
+    return min(max(fitting, kernel_rows, 1), max(sharing, 1), out_rows)
+
+
 def _convolve(
-    x: Array, packed: Array, rows: Array, columns: Array, shape: tuple[int, ...], kernel: Pair
+    x: Array,
+    packed: Array,
+    bias: Array,
+    relu: bool,
+    rows: Array,
+    columns: Array,
+    shape: tuple[int, ...],
+    kernel: Pair,
 ) -> Array:
     """Run the convolution kernel; `shape` is that of the result, (O, OH, OW, N)."""
     lanes = machine.lanes_of(x.dtype)
-    width = machine.VECTORS * lanes
-    out_rows, batch = shape[1], shape[3]
-    blocks = -(-batch // width)
-    # The packed rows should stay in the cache, and every thread should get some work.
-    # (The band only says who computes a row, so it may depend on the threads.)
-    row_numbers = width * x.shape[1] * x.shape[3]
-    fitting = CACHED_NUMBERS // row_numbers - kernel[0]
-    sharing = out_rows * blocks // (2 * numba.get_num_threads())
-    band = min(max(fitting, kernel[0], 1), max(sharing, 1), out_rows)
+    band = _band(x, shape, kernel[0], machine.VECTORS * lanes)
     out = empty_batch_last(shape, x.dtype)
-    conv.conv(batch_last(x), packed, rows, columns, out, lanes, band, _pair(kernel))
+    conv.conv(
+        batch_last(x), packed, bias, relu, rows, columns, out, lanes, band, _pair(kernel)
+    )
+    return batch_first(out)
+
+
+def _convolve_few(
+    x: Array,
+    weight: Array,
+    rows: Array,
+    row_order: tuple[int, ...],
+    column_order: tuple[int, ...],
+    columns: tuple[int, int],
+    shape: tuple[int, ...],
+) -> Array:
+    """Run the kernel for few output channels; `columns` is (stride, first input column)."""
+    kernel = weight.shape[2:]
+    flat = np.ascontiguousarray(
+        weight[:, :, list(row_order)][:, :, :, list(column_order)].transpose(0, 2, 3, 1)
+    ).reshape(-1)
+    stride, first = int(columns[0]), int(columns[1])
+    border = conv_few.border_of(x.shape[3], shape[2], kernel[1], stride, first)
+    lanes = machine.lanes_of(x.dtype)
+    band = _band(x, shape, kernel[0], machine.VECTORS * lanes)
+    out = empty_batch_last(shape, x.dtype)
+    conv_few.conv_few(
+        batch_last(x), flat, rows, (stride, first, border), out, lanes, band, _pair(kernel)
+    )
+    return batch_first(out)
+
+
+def _gate(g: Array, a: Array) -> Array:
+    """g where a > 0, else 0; (N, C, H, W)."""
+    g = batch_last(g)
+    out = empty_batch_last(g.shape, g.dtype)
+    elementwise.gate(g.reshape(-1), batch_last(a).reshape(-1), out.reshape(-1))
     return batch_first(out)

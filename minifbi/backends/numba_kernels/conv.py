@@ -21,7 +21,7 @@ import numpy as np
 from minifbi.backends.numba_kernels.jit import jit
 from minifbi.backends.numba_kernels.machine import ROWS, VECTORS
 from minifbi.backends.numba_kernels.pack import pack_samples
-from minifbi.backends.numba_kernels.simd import tile_step, tile_store, tile_zeros
+from minifbi.backends.numba_kernels.simd import tile_relu, tile_spread, tile_step, tile_store
 
 Array = Any
 _BLOCK = (0,) * VECTORS  # a tuple's length is known at compile time
@@ -31,6 +31,8 @@ _BLOCK = (0,) * VECTORS  # a tuple's length is known at compile time
 def _conv_band(
     x: Array,
     w: Array,
+    bias: Array,
+    relu: bool,
     row_taps: Array,
     column_taps: Array,
     out: Array,
@@ -70,7 +72,7 @@ def _conv_band(
             first_row, first_row_weight, row_count = row_taps[row]
             for column in range(out_columns):
                 first_column, first_column_weight, column_count = column_taps[column]
-                tile = tile_zeros(x, ROWS, VECTORS)
+                tile = tile_spread(bias, tile_index * ROWS, ROWS, VECTORS)
                 for r in range(row_count):
                     xi = ((first_row + r - low) * x_columns + first_column) * pixel
                     wi = w_tile + ((first_row_weight + r) * kw + first_column_weight) * (
@@ -80,6 +82,8 @@ def _conv_band(
                         tile = tile_step(tile, packed, xi, w, wi, ROWS, VECTORS)
                         xi += width
                         wi += ROWS
+                if relu:
+                    tile = tile_relu(tile)
                 to = tile_index * ROWS * plane + (row * out_columns + column) * batch + first_sample
                 if whole:
                     tile_store(tile, flat_out, to, plane, ROWS, VECTORS)
@@ -94,6 +98,8 @@ def _conv_band(
 def conv(
     x: Array,
     w: Array,
+    bias: Array,
+    relu: bool,
     row_taps: Array,
     column_taps: Array,
     out: Array,
@@ -101,13 +107,16 @@ def conv(
     band: int,
     kernel: tuple[int, int],
 ) -> None:
-    """Convolve x (C, H, W, N) into out (O, OH, OW, N).
+    """Convolve x (C, H, W, N) into out (O, OH, OW, N), add the bias, rectify if asked.
 
     Parameters
     ----------
     x, out : arrays, batch last
     w : flat array
         From `pack_weight`.
+    bias : array
+        One number an output channel, and zeros up to a whole tile.
+    relu : bool
     row_taps, column_taps : int arrays
         From :mod:`.taps`.
     lanes : int
@@ -124,6 +133,8 @@ def conv(
         _conv_band(
             x,
             w,
+            bias,
+            relu,
             row_taps,
             column_taps,
             out,

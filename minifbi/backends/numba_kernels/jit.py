@@ -23,7 +23,9 @@ _SOURCES = tuple(
 )
 
 
-def jit(function: Callable[..., Any] | None = None, *, parallel: bool = False) -> Any:
+def jit(
+    function: Callable[..., Any] | None = None, *, parallel: bool = False, reorder: bool = False
+) -> Any:
     """Compile a function on its first call, without the interpreter lock, cached on disk.
 
     Parameters
@@ -33,12 +35,16 @@ def jit(function: Callable[..., Any] | None = None, *, parallel: bool = False) -
     parallel : bool, default False
         Spread ``numba.prange`` loops over the threads.  Only these functions can
         be called from Python; the others are parts of them.
+    reorder : bool, default False
+        Let the compiler add in another order, so that a sum becomes vector code.
+        The order is still the same in every run.
     """
     if function is None:
-        return lambda f: jit(f, parallel=parallel)
+        return lambda f: jit(f, parallel=parallel, reorder=reorder)
     options: dict[str, Any] = {
         "nogil": True,
         "parallel": parallel,
+        "fastmath": {"reassoc"} if reorder else False,
         "error_model": "numpy",  # dividing by zero gives inf, and needs no test
         # entrances that nobody uses: less to compile
         "no_cfunc_wrapper": True,

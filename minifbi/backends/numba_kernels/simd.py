@@ -38,6 +38,10 @@ _code: Any = simd_python if numba.config.DISABLE_JIT else simd_llvm  # type: ign
 
 # tile_zeros(array, rows, columns): zeros of the same dtype as the array
 tile_zeros = _code.tile_zeros
+# tile_spread(w, wi, rows, columns): tile[r, c] = w[wi + r] in all lanes
+tile_spread = _code.tile_spread
+# tile_relu(tile): max(tile, 0)
+tile_relu = _code.tile_relu
 # tile_load(array, index, rows, columns): row after row, without gaps
 tile_load = _code.tile_load
 # tile_store(tile, array, index, step, rows, columns): row r starts at array[index + r * step]
@@ -45,6 +49,9 @@ tile_store = _code.tile_store
 # tile_step(tile, x, xi, w, wi, rows, columns):
 #     tile[r, c] += w[wi + r] * x[xi + c * lanes : ... + lanes], scalars times vectors
 tile_step = _code.tile_step
+# tile_scale(tile, w, wi, x, xi, x_step, rows, columns):
+#     tile[r, c] += w[wi] * x[xi + r * x_step + c * lanes : ... + lanes], one scalar times vectors
+tile_scale = _code.tile_scale
 # tile_outer(tile, g, gi, g_step, x, xi, x_step, rows, columns):
 #     tile[r, c] += g[gi + r * g_step : ... + lanes] * x[xi + c * x_step : ... + lanes]
 tile_outer = _code.tile_outer

@@ -103,6 +103,38 @@ def tile_zeros(typingctx: Any, array: Any, rows: Any, columns: Any) -> Any:
 
 
 @intrinsic(prefer_literal=True)
+def tile_spread(typingctx: Any, w: Any, wi: Any, rows: Any, columns: Any) -> Any:
+    """A tile whose row r is w[wi + r] everywhere."""
+    result = _tile(w, rows, columns)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        vector = context.get_value_type(result.dtype)
+        start = _pointer(context, builder, w, args[0], args[1])
+        parts = []
+        for row in range(_count(rows)):
+            scalar = builder.load(_at(builder, start, _intp(row)))
+            parts += [_spread(builder, scalar, vector)] * _count(columns)
+        return context.make_tuple(builder, result, parts)
+
+    return result(w, types.intp, rows, columns), codegen
+
+
+@intrinsic
+def tile_relu(typingctx: Any, tile: Any) -> Any:
+    """max(tile, 0); what is not smaller than 0 stays, NaN included."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        zero = ir.Constant(context.get_value_type(tile.dtype), None)
+        parts = [
+            builder.select(builder.fcmp_ordered("<", part, zero), zero, part)
+            for part in cgutils.unpack_tuple(builder, args[0], tile.count)
+        ]
+        return context.make_tuple(builder, tile, parts)
+
+    return tile(tile), codegen
+
+
+@intrinsic(prefer_literal=True)
 def tile_load(typingctx: Any, array: Any, index: Any, rows: Any, columns: Any) -> Any:
     """Read a tile that `tile_store` wrote with ``step`` = a full row."""
     result = _tile(array, rows, columns)
@@ -165,6 +197,41 @@ def tile_step(
         return context.make_tuple(builder, tile, parts)
 
     return tile(tile, x, types.intp, w, types.intp, rows, columns), codegen
+
+
+@intrinsic(prefer_literal=True)
+def tile_scale(
+    typingctx: Any,
+    tile: Any,
+    w: Any,
+    wi: Any,
+    x: Any,
+    xi: Any,
+    x_step: Any,
+    rows: Any,
+    columns: Any,
+) -> Any:
+    """tile[r, c] += w[wi] * x[xi + r * x_step + c * lanes ...]: one scalar times vectors."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        vector = context.get_value_type(tile.dtype)
+        parts = cgutils.unpack_tuple(builder, args[0], tile.count)
+        scalar = builder.load(_pointer(context, builder, w, args[1], args[2]))
+        spread = _spread(builder, scalar, vector)
+        x_at = _pointer(context, builder, x, args[3], args[4])
+        width = _count(columns)
+        for row in range(_count(rows)):
+            for c in range(width):
+                place = row * width + c
+                loaded = _load(builder, _at(builder, x_at, _intp(c * vector.count)), vector)
+                parts[place] = _multiply_add(builder, spread, loaded, parts[place])
+            x_at = _at(builder, x_at, args[5])
+        return context.make_tuple(builder, tile, parts)
+
+    return (
+        tile(tile, w, types.intp, x, types.intp, types.intp, rows, columns),
+        codegen,
+    )
 
 
 @intrinsic(prefer_literal=True)

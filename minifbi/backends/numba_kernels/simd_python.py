@@ -23,6 +23,14 @@ def tile_zeros(array: Array, rows: Count, columns: Count) -> Array:
     return np.zeros((_count(rows), _count(columns), lanes_of(array.dtype)), array.dtype)
 
 
+def tile_spread(w: Array, wi: int, rows: Count, columns: Count) -> Array:
+    return tile_zeros(w, rows, columns) + w[wi : wi + _count(rows), None, None]
+
+
+def tile_relu(tile: Array) -> Array:
+    return np.where(tile < 0, tile.dtype.type(0), tile)
+
+
 def tile_load(array: Array, index: int, rows: Count, columns: Count) -> Array:
     shape = tile_zeros(array, rows, columns).shape
     return array[index : index + int(np.prod(shape))].reshape(shape).copy()
@@ -41,6 +49,14 @@ def tile_step(
 ) -> Array:
     vectors = x[xi : xi + tile[0].size].reshape(tile.shape[1:])
     return tile + w[wi : wi + len(tile), None, None] * vectors
+
+
+def tile_scale(
+    tile: Array, w: Array, wi: int, x: Array, xi: int, x_step: int, rows: Count, columns: Count
+) -> Array:
+    size = tile[0].size
+    strips = [x[xi + r * x_step :][:size].reshape(tile.shape[1:]) for r in range(len(tile))]
+    return tile + w[wi] * np.stack(strips)
 
 
 def tile_outer(

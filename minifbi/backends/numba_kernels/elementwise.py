@@ -1,0 +1,72 @@
+"""Elementwise passes of the relevance pass, each over flat arrays in one go.
+
+NumPy would write every intermediate result to memory and read it back.  A sum is
+cut into pieces of a fixed size, so that it is added in the same order whatever the
+number of threads.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+
+from minifbi.backends.numba_kernels.jit import jit
+
+Array = Any
+PIECE = 4096
+
+
+@jit(reorder=True)
+def _piece_difference(x: Array, ratio: Array) -> float:
+    total = x.dtype.type(0)
+    for i in range(x.shape[0]):
+        total += abs(x[i] - x[i] * ratio[i])
+    return total
+
+
+@jit(parallel=True)
+def l1_difference(x: Array, ratio: Array, sums: Array) -> None:
+    """Sum of |x - x * ratio| over each piece of PIECE numbers, into `sums`."""
+    for piece in numba.prange(sums.shape[0]):
+        part = slice(piece * PIECE, min((piece + 1) * PIECE, x.shape[0]))
+        sums[piece] = _piece_difference(x[part], ratio[part])
+
+
+@jit
+def _piece_difference_backward(
+    x: Array, ratio: Array, scale: float, grad_x: Array, grad_ratio: Array
+) -> None:
+    zero = x.dtype.type(0)
+    for i in range(x.shape[0]):
+        difference = x[i] - x[i] * ratio[i]
+        sign = scale if difference > zero else (-scale if difference < zero else zero)
+        grad_x[i] = sign * (1 - ratio[i])
+        grad_ratio[i] = -sign * x[i]
+
+
+@jit(parallel=True)
+def l1_difference_backward(
+    x: Array, ratio: Array, scale: float, grad_x: Array, grad_ratio: Array
+) -> None:
+    """sign(x - x * ratio) * scale, times (1 - ratio) and times -x."""
+    for piece in numba.prange((x.shape[0] + PIECE - 1) // PIECE):
+        part = slice(piece * PIECE, min((piece + 1) * PIECE, x.shape[0]))
+        _piece_difference_backward(x[part], ratio[part], scale, grad_x[part], grad_ratio[part])
+
+
+@jit
+def _piece_gate(g: Array, a: Array, out: Array) -> None:
+    zero = g.dtype.type(0)
+    for i in range(g.shape[0]):
+        value = g[i]
+        out[i] = value if a[i] > 0 else zero
+
+
+@jit(parallel=True)
+def gate(g: Array, a: Array, out: Array) -> None:
+    """g where a > 0, else 0."""
+    for piece in numba.prange((g.shape[0] + PIECE - 1) // PIECE):
+        part = slice(piece * PIECE, min((piece + 1) * PIECE, g.shape[0]))
+        _piece_gate(g[part], a[part], out[part])
