@@ -8,6 +8,7 @@ the closed trio       ``conv2d``, its transpose ``conv2d_transpose`` and the
                       weight gradient ``conv2d_weight``.  A layer with weights
                       needs no other linear map, forward, relevance and
                       backward included (see :mod:`minifbi.layers.conv`).
+the same for dense    ``dense``, ``dense_transpose``, ``dense_weight``: three matrix products.
 maximum pooling       ``max_pool2d`` with its winners, and the two maps that the
                       winners define: ``max_pool2d_scatter`` (what belongs to a
                       window goes to its winner) and ``max_pool2d_gather`` (the
@@ -90,7 +91,22 @@ class Backend(ABC):
 
     @abstractmethod
     def conv2d_weight(self, x: Array, g: Array, kernel: Pair, stride: Pair, padding: Pair) -> Array:
-        """Transpose of ``conv2d`` in its weight: x (N, C, H, W), g (N, O, OH, OW) -> (O, C, kh, kw)."""
+        """Transpose of ``conv2d`` in its weight.
+
+        x (N, C, H, W), g (N, O, OH, OW) -> (O, C, kh, kw).
+        """
+
+    @abstractmethod
+    def dense(self, x: Array, weight: Array) -> Array:
+        """Matrix product: x (N, F), weight (O, F) -> (N, O)."""
+
+    @abstractmethod
+    def dense_transpose(self, g: Array, weight: Array) -> Array:
+        """Transpose of ``dense`` in x: g (N, O) -> (N, F)."""
+
+    @abstractmethod
+    def dense_weight(self, x: Array, g: Array) -> Array:
+        """Transpose of ``dense`` in its weight: x (N, F), g (N, O) -> (O, F)."""
 
     # ---- pooling ---------------------------------------------------------------------
     @abstractmethod

@@ -157,6 +157,18 @@ class NumbaBackend(NumpyBackend):
         result = result[:, :o_group].reshape(-1, x_tiles * group, kh, result.shape[-1])
         return np.ascontiguousarray(result[:out_channels, :channels, :, :kw])
 
+    def dense(self, x: Array, weight: Array) -> Array:
+        # A matrix product is a convolution of 1 x 1 maps.  NumPy's would be as fast by
+        # itself, but its threads go on spinning for a while after each call, and take the
+        # cores from ours.
+        return self.conv2d(_maps(x), _maps(weight), (1, 1), (0, 0))[:, :, 0, 0]
+
+    def dense_transpose(self, g: Array, weight: Array) -> Array:
+        return self.conv2d_transpose(_maps(g), _maps(weight), (1, 1), (0, 0), (1, 1))[:, :, 0, 0]
+
+    def dense_weight(self, x: Array, g: Array) -> Array:
+        return self.conv2d_weight(_maps(x), _maps(g), (1, 1), (1, 1), (0, 0))[:, :, 0, 0]
+
     # ---- pooling ---------------------------------------------------------------------
     def max_pool2d(
         self, x: Array, kernel: Pair, stride: Pair, padding: Pair
@@ -285,6 +297,11 @@ def _compiled(*arrays: Array) -> bool:
     """Whether the kernels take these arrays: one dtype, float32 or float64."""
     dtype = arrays[0].dtype
     return dtype in FLOATS and all(array.dtype == dtype for array in arrays)
+
+
+def _maps(matrix: Array) -> Array:
+    """A matrix (rows, columns) as (rows, columns, 1, 1)."""
+    return matrix[:, :, None, None]
 
 
 def _pair(pair: Pair) -> Pair:

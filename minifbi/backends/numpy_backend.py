@@ -88,6 +88,15 @@ class NumpyBackend(Backend):
         g_rows = g.transpose(1, 0, 2, 3).reshape(o, -1)  # (O, N*OH*OW)
         return (g_rows @ columns.T).reshape(o, x.shape[1], *kernel)
 
+    def dense(self, x: Array, weight: Array) -> Array:
+        return x @ weight.T
+
+    def dense_transpose(self, g: Array, weight: Array) -> Array:
+        return g @ weight
+
+    def dense_weight(self, x: Array, g: Array) -> Array:
+        return g.T @ x
+
     # ---- pooling ---------------------------------------------------------------------
     def max_pool2d(
         self, x: Array, kernel: Pair, stride: Pair, padding: Pair

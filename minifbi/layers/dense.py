@@ -79,26 +79,26 @@ class Dense(Layer):
     def forward(
         self, backend: Backend, x: Array, weight: Array, bias: Array | None = None
     ) -> tuple[Array, Any]:
-        z = x @ weight.T
+        z = backend.dense(x, weight)
         if bias is not None:
             z += bias
         return z, (x, weight, bias is not None)
 
     def backward(self, backend: Backend, grad: Array, saved: Any, needs_x: bool) -> Gradients:
         x, weight, has_bias = saved
-        grad_x = grad @ weight if needs_x else None
-        grad_weight = grad.T @ x
+        grad_x = backend.dense_transpose(grad, weight) if needs_x else None
+        grad_weight = backend.dense_weight(x, grad)
         return (grad_x, grad_weight, grad.sum(axis=0)) if has_bias else (grad_x, grad_weight)
 
     # ---- Eq. (2) ---------------------------------------------------------------------
     def relevance(self, backend: Backend, ratio: Array, saved: Any) -> Array:
         _, weight, _ = saved
-        return ratio @ weight
+        return backend.dense_transpose(ratio, weight)
 
     def relevance_backward(
         self, backend: Backend, grad: Array, ratio: Array, saved: Any
     ) -> Gradients:
         _, weight, has_bias = saved
-        grad_ratio = grad @ weight.T
-        grad_weight = ratio.T @ grad
+        grad_ratio = backend.dense(grad, weight)
+        grad_weight = backend.dense_weight(grad, ratio)
         return (grad_ratio, grad_weight, None) if has_bias else (grad_ratio, grad_weight)
