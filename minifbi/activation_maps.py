@@ -71,7 +71,11 @@ class ActivationMaps:
 
 
 def activation_maps(
-    model: Sequential, image: Any, label: int | None = None, *, layers: int = 3,
+    model: Sequential,
+    image: Any,
+    label: int | None = None,
+    *,
+    layers: int = 3,
     start: str = "target",
 ) -> ActivationMaps:
     """Activation and relevance maps of the first convolutions for one image.

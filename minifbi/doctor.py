@@ -25,7 +25,10 @@ import minifbi.backends as backends
 PACKAGES = ("numpy", "scipy", "numba", "llvmlite", "matplotlib", "pooch", "tqdm", "cupy")
 CUPY_NAMES = ("cupy", "cupy-cuda12x", "cupy-cuda13x")  # one package under several names
 THREAD_VARIABLES = (
-    "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
 )
 SIMD = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512vnni", "neon", "sve")  # LLVM's names
 MISSING = "not installed"
@@ -195,7 +198,9 @@ def mnist() -> dict[str, Any]:
     sizes = ", ".join(
         f"{len(split):,} {name}"
         for name, split in (
-            ("training", data.train), ("validation", data.validation), ("test", data.test)
+            ("training", data.train),
+            ("validation", data.validation),
+            ("test", data.test),
         )
     )
     return {"intact": True, "detail": f"{sizes} images"}
@@ -216,33 +221,55 @@ def describe(report: Mapping[str, Any]) -> str:
 
     part("versions", "Versions", lambda found: list(found.items()))
     part("platform", "Computer", _describe_computer)
-    part("backends", "Backends", lambda found: [
-        *found.items(), ("auto takes", _text(report["auto"]))
-    ])
-    part("blas", "NumPy's matrix product", lambda found: [
-        ("library", f"{found['name']} {found['version']}"),
-        ("threads", _text(found["threads"], "unknown (threadpoolctl is not installed)")),
-    ])
-    part("threads", "Variables for threads", lambda found: [
-        (name, _text(value, "not set")) for name, value in found.items()
-    ])
+    part(
+        "backends",
+        "Backends",
+        lambda found: [*found.items(), ("auto takes", _text(report["auto"]))],
+    )
+    part(
+        "blas",
+        "NumPy's matrix product",
+        lambda found: [
+            ("library", f"{found['name']} {found['version']}"),
+            ("threads", _text(found["threads"], "unknown (threadpoolctl is not installed)")),
+        ],
+    )
+    part(
+        "threads",
+        "Variables for threads",
+        lambda found: [(name, _text(value, "not set")) for name, value in found.items()],
+    )
     part("numba", "Numba", _describe_numba)
-    part("downloads", "Data", lambda found: [
-        ("downloads go to", f"{found['folder']}{'' if found['exists'] else ' (not there yet)'}"
-                            f"{'' if found['writable'] else ' (NOT writable)'}"),
-    ])
+    part(
+        "downloads",
+        "Data",
+        lambda found: [
+            (
+                "downloads go to",
+                f"{found['folder']}{'' if found['exists'] else ' (not there yet)'}"
+                f"{'' if found['writable'] else ' (NOT writable)'}",
+            ),
+        ],
+    )
     found = report["mnist"]
-    rows.append(("  MNIST", ("intact: " if found.get("intact") else "NOT intact: ")
-                 + str(found.get("detail") or found.get("error"))))
+    rows.append(
+        (
+            "  MNIST",
+            ("intact: " if found.get("intact") else "NOT intact: ")
+            + str(found.get("detail") or found.get("error")),
+        )
+    )
     width = max(len(name) for name, text in rows if text) + 2
     lines = []
     for name, text in rows:
         # the further lines of a long message stand below its first
-        more = textwrap.wrap(
-            text, 100 - width, break_long_words=False, break_on_hyphens=False
-        ) or [""]
-        lines += [f"{left:<{width}}{line}".rstrip() for left, line in zip_longest([name], more,
-                                                                               fillvalue="")]
+        more = textwrap.wrap(text, 100 - width, break_long_words=False, break_on_hyphens=False) or [
+            ""
+        ]
+        lines += [
+            f"{left:<{width}}{line}".rstrip()
+            for left, line in zip_longest([name], more, fillvalue="")
+        ]
     ok = "minifbi can run here."
     lines.append(ok if report["healthy"] else "Something is wrong: a backend or MNIST is missing.")
     return "\n".join(lines)
@@ -267,8 +294,10 @@ def _describe_computer(found: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _describe_numba(found: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     if found is None:
         return [("", MISSING)]
-    note = "writable" if found["cache_writable"] else (
-        "NOT writable: Numba takes the user's cache folder, or compiles in each process anew"
+    note = (
+        "writable"
+        if found["cache_writable"]
+        else ("NOT writable: Numba takes the user's cache folder, or compiles in each process anew")
     )
     return [
         ("threads", str(found["threads"])),

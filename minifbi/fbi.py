@@ -99,7 +99,8 @@ def forward_pass(model: Layer, x: Any, fused: bool = False) -> list[Step]:
     Returns
     -------
     list of Step
-        One a layer (or fused block), first to last: ``step.x`` is a_{i-1}^+, ``steps[-1].z`` are the logits.
+        One a layer (or fused block), first to last: ``step.x`` is a_{i-1}^+,
+        ``steps[-1].z`` are the logits.
     """
     return model.trace(x, fused=fused)
 

@@ -70,9 +70,7 @@ class Optimizer:
         state: dict[str, Any] = {"steps": np.array(self.steps)}
         for slot, arrays in self.memory.items():
             for name, array in arrays.items():
-                state[f"{slot}/{name}"] = np.array(
-                    self.parameters[name].backend.to_numpy(array)
-                )
+                state[f"{slot}/{name}"] = np.array(self.parameters[name].backend.to_numpy(array))
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

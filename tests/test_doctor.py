@@ -19,7 +19,15 @@ from minifbi import backends, doctor
 from minifbi.errors import DataError
 
 KEYS = {
-    "versions", "platform", "backends", "auto", "blas", "threads", "numba", "downloads", "mnist",
+    "versions",
+    "platform",
+    "backends",
+    "auto",
+    "blas",
+    "threads",
+    "numba",
+    "downloads",
+    "mnist",
     "healthy",
 }
 
@@ -40,7 +48,8 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert report["backends"] == backends.backend_status()
     assert report["auto"] == backends.get_backend("auto").name
     assert report["mnist"] == {
-        "intact": True, "detail": "55,000 training, 5,000 validation, 10,000 test images"
+        "intact": True,
+        "detail": "55,000 training, 5,000 validation, 10,000 test images",
     }
     assert report["platform"]["cores"] == os.cpu_count()
     assert report["blas"]["name"]
@@ -76,8 +85,16 @@ def test_without_any_optional_package(
         return real(name)
 
     monkeypatch.setattr(importlib.metadata, "version", version)
-    for name in ("scipy", "numba", "llvmlite", "llvmlite.binding", "matplotlib", "pooch",
-                 "threadpoolctl", "cupy"):
+    for name in (
+        "scipy",
+        "numba",
+        "llvmlite",
+        "llvmlite.binding",
+        "matplotlib",
+        "pooch",
+        "threadpoolctl",
+        "cupy",
+    ):
         monkeypatch.setitem(sys.modules, name, None)  # import raises ModuleNotFoundError
     monkeypatch.delenv("MINIFBI_CACHE_DIR", raising=False)
     backends._load.cache_clear()
@@ -122,9 +139,7 @@ def test_a_broken_numba_is_reported(
     assert "could not be asked: RuntimeError" in capsys.readouterr().out
 
 
-def test_damaged_mnist(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_damaged_mnist(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def damaged() -> None:
         raise DataError("the SHA-256 sum is wrong")
 
@@ -148,9 +163,7 @@ def test_no_backend_works(
     assert report["healthy"] is False
 
 
-def test_folders_from_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_folders_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("numba")
     monkeypatch.setenv("MINIFBI_CACHE_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "kernels" / "deep"))

@@ -22,36 +22,48 @@ def nets(backend, dtype=np.float64):
     def net(layers, features):
         return Sequential({**layers, "flatten": Flatten(), "out": Dense(features, 4, **options)})
 
-    yield "pool 2x2", net(
-        {"conv": Conv2d(2, 5, 3, padding=1, **options), "relu": ReLU(), "pool": MaxPool2d(2)},
-        5 * 4 * 3,
+    yield (
+        "pool 2x2",
+        net(
+            {"conv": Conv2d(2, 5, 3, padding=1, **options), "relu": ReLU(), "pool": MaxPool2d(2)},
+            5 * 4 * 3,
+        ),
     )
-    yield "overlapping, no bias", net(
-        {
-            "conv": Conv2d(2, 3, (3, 2), bias=False, **options),
-            "relu": ReLU(),
-            "pool": MaxPool2d(3, 2),
-            "conv2": Conv2d(3, 7, 2, **options),
-            "relu2": ReLU(),
-        },
-        7,
+    yield (
+        "overlapping, no bias",
+        net(
+            {
+                "conv": Conv2d(2, 3, (3, 2), bias=False, **options),
+                "relu": ReLU(),
+                "pool": MaxPool2d(3, 2),
+                "conv2": Conv2d(3, 7, 2, **options),
+                "relu2": ReLU(),
+            },
+            7,
+        ),
     )
-    yield "padded pooling, stride", net(
-        {
-            "conv": Conv2d(2, 9, 5, stride=2, padding=2, **options),
-            "relu": ReLU(),
-            "pool": MaxPool2d(2, 1, padding=1),
-        },
-        9 * 5 * 5,
+    yield (
+        "padded pooling, stride",
+        net(
+            {
+                "conv": Conv2d(2, 9, 5, stride=2, padding=2, **options),
+                "relu": ReLU(),
+                "pool": MaxPool2d(2, 1, padding=1),
+            },
+            9 * 5 * 5,
+        ),
     )
-    yield "nothing to pool", net(
-        {
-            "conv": Conv2d(2, 3, 3, **options),
-            "conv2": Conv2d(3, 3, 1, **options),
-            "relu": ReLU(),
-            "avg": AvgPool2d(2),
-        },
-        3 * 3 * 2,
+    yield (
+        "nothing to pool",
+        net(
+            {
+                "conv": Conv2d(2, 3, 3, **options),
+                "conv2": Conv2d(3, 3, 1, **options),
+                "relu": ReLU(),
+                "avg": AvgPool2d(2),
+            },
+            3 * 3 * 2,
+        ),
     )
 
 
@@ -146,7 +158,7 @@ def test_a_stabiliser_is_refused(backend):
 
 def test_shape_errors_are_those_of_the_layers():
     model = Sequential({"conv": Conv2d(1, 2, 3), "relu": ReLU(), "pool": MaxPool2d(4)})
-    with pytest.raises(ShapeError, match="layer 'conv'.*4 x 4"):
+    with pytest.raises(ShapeError, match=r"layer 'conv'.*4 x 4"):
         model.trace(np.zeros((1, 1, 5, 5)), fused=True)
 
 

@@ -99,9 +99,7 @@ def test_one_colour_range_a_layer() -> None:
 
 
 def test_a_colour_range_can_be_shared_by_two_models() -> None:
-    figure = plot_activations(
-        lenet(backend="numpy"), IMAGE, 0, activation_max={"conv1": 12.5}
-    )
+    figure = plot_activations(lenet(backend="numpy"), IMAGE, 0, activation_max={"conv1": 12.5})
     axes = axes_of(figure)
     assert axes["conv1 activation"].images[0].get_clim() == (0.0, 12.5)
     assert axes["conv2 activation"].images[0].get_clim()[1] != 12.5
@@ -143,7 +141,11 @@ def test_the_tiles_are_really_painted() -> None:
 def test_fewer_convolutions_or_none() -> None:
     two = axes_of(plot_activations(lenet(backend="numpy"), IMAGE, 0))
     assert {name for name in two if "colours" not in name} == {
-        "input", "input relevance", "conv1 activation", "conv1 relevance", "conv2 activation",
+        "input",
+        "input relevance",
+        "conv1 activation",
+        "conv1 relevance",
+        "conv2 activation",
         "conv2 relevance",
     }
     none = plot_activations(mlp(backend="numpy"), IMAGE, 0)
@@ -171,8 +173,14 @@ def test_constant_maps(tmp_path: Path) -> None:
 def test_colour_images_that_are_not_square_and_a_convolution_without_relu() -> None:
     conv = Conv2d(3, 40, 3, padding=1)
     model = Sequential(
-        {"a": conv, "relu": ReLU(), "b": Conv2d(40, 3, (3, 5)), "pool": AvgPool2d(2),
-         "flatten": Flatten(), "out": Dense(3 * 7 * 10, 4)}
+        {
+            "a": conv,
+            "relu": ReLU(),
+            "b": Conv2d(40, 3, (3, 5)),
+            "pool": AvgPool2d(2),
+            "flatten": Flatten(),
+            "out": Dense(3 * 7 * 10, 4),
+        }
     )
     image = RNG.random((3, 16, 24)).astype(np.float32)
     figure = plot_activations(model, image, start="predicted", title="costs $5 and $6")
@@ -189,8 +197,14 @@ def test_colour_images_that_are_not_square_and_a_convolution_without_relu() -> N
 
 def test_the_model_is_left_as_it_was() -> None:
     model = Sequential(
-        {"conv": Conv2d(1, 2, 3), "relu": ReLU(), "frozen": Dropout(0.5), "dropout": Dropout(0.5),
-         "flatten": Flatten(), "out": Dense(2 * 26 * 26, 3)}
+        {
+            "conv": Conv2d(1, 2, 3),
+            "relu": ReLU(),
+            "frozen": Dropout(0.5),
+            "dropout": Dropout(0.5),
+            "flatten": Flatten(),
+            "out": Dense(2 * 26 * 26, 3),
+        }
     )
     model["frozen"].eval()
     before = model.random_states()
@@ -231,8 +245,14 @@ def test_texts_of_activations_are_apart(build: Any, title: str | None, scale: fl
 
 def test_numbers_beside_a_colour_bar_are_short() -> None:
     for value, text in (
-        (0.0, "0"), (0.015, "0.015"), (-0.6, "-0.6"), (-1.5e-5, "-1.5e-5"), (1e-5, "1e-5"),
-        (120.0, "120"), (6e4, "6e4"), (-0.00015, "-1.5e-4"),
+        (0.0, "0"),
+        (0.015, "0.015"),
+        (-0.6, "-0.6"),
+        (-1.5e-5, "-1.5e-5"),
+        (1e-5, "1e-5"),
+        (120.0, "120"),
+        (6e4, "6e4"),
+        (-0.00015, "-1.5e-4"),
     ):
         assert _number(value) == text.replace("-", "\N{MINUS SIGN}")
 

@@ -40,12 +40,19 @@ def a_run(steps: int, gate: int | None) -> tuple[dict[str, np.ndarray], list[dic
     for number in range(1, 5):
         end = steps * number // 4
         active = gate is not None and end > gate
-        epochs.append({
-            "epoch": number, "step": end, "task_loss": float(history["task_loss"][:end].mean()),
-            "fbi_loss": 110.0 if active else None,
-            "fbi_terms": {"conv1": 5.0 * number, "dense2": 400.0} if active else None,
-            "val_accuracy": 0.9, "learning_rate": 0.1, "seconds": 1.0, "fbi_active": active,
-        })
+        epochs.append(
+            {
+                "epoch": number,
+                "step": end,
+                "task_loss": float(history["task_loss"][:end].mean()),
+                "fbi_loss": 110.0 if active else None,
+                "fbi_terms": {"conv1": 5.0 * number, "dense2": 400.0} if active else None,
+                "val_accuracy": 0.9,
+                "learning_rate": 0.1,
+                "seconds": 1.0,
+                "fbi_active": active,
+            }
+        )
     return history, epochs
 
 
@@ -110,8 +117,14 @@ def test_curves_of_hardly_anything(points: int, value: float) -> None:
         for name in ("step", "task_loss", "fbi_loss", "val_step", "val_accuracy")
     }
     epochs = [
-        {"epoch": 1, "step": 1, "task_loss": value, "fbi_loss": value,
-         "fbi_terms": {"conv1": value}, "val_accuracy": value}
+        {
+            "epoch": 1,
+            "step": 1,
+            "task_loss": value,
+            "fbi_loss": value,
+            "fbi_terms": {"conv1": value},
+            "val_accuracy": value,
+        }
     ][:points]
     figure = plot_curves(history, epochs, gate_step=None, title="")
     figure.canvas.draw()
@@ -128,8 +141,9 @@ def test_running_mean() -> None:
 def test_wrong_history() -> None:
     history, epochs = a_run(40, None)
     with pytest.raises(ConfigError, match="lacks val_step"):
-        plot_curves({k: v for k, v in history.items() if k != "val_step"}, epochs, gate_step=None,
-                    title="t")
+        plot_curves(
+            {k: v for k, v in history.items() if k != "val_step"}, epochs, gate_step=None, title="t"
+        )
     with pytest.raises(ShapeError, match=r"history\['fbi_loss'\] has 3 values"):
         plot_curves({**history, "fbi_loss": np.zeros(3)}, epochs, gate_step=None, title="t")
 

@@ -1,7 +1,5 @@
 """Reverse-mode automatic differentiation: tensors, their tape, a gradient checker."""
 
-from minifbi.autograd.gradcheck import GradientReport, check_gradients
-from minifbi.autograd.tensor import Tensor, no_grad, record
 from minifbi.autograd.functions import (
     concatenate,
     cross_entropy,
@@ -12,6 +10,8 @@ from minifbi.autograd.functions import (
     stack,
     where,
 )
+from minifbi.autograd.gradcheck import GradientReport, check_gradients
+from minifbi.autograd.tensor import Tensor, no_grad, record
 
 __all__ = [
     "GradientReport",

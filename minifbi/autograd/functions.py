@@ -397,4 +397,3 @@ def cross_entropy(logits: Tensor, labels: Any) -> Tensor:
         return (grad * (g / n),)
 
     return tape.record(xp.asarray(-log_p[hot].mean()), (logits,), backward, "cross_entropy")
-

@@ -1,9 +1,9 @@
 """Is a gradient right?  Ask finite differences, along random directions, in float64.
 
 For a loss f(p) and a direction d of unit length, the central difference
-(f(p + h d) - f(p - h d)) / 2h, here in its five-point form, must equal <grad f, d>.  One random direction
-tests all entries of a parameter at once: a wrong gradient agrees with
-probability zero.  A kink within reach of the step (a ReLU that switches, a
+(f(p + h d) - f(p - h d)) / 2h, here in its five-point form, must equal
+<grad f, d>.  One random direction tests all entries of a parameter at once: a wrong
+gradient agrees with probability zero.  A kink within reach of the step (a ReLU that switches, a
 maximum that changes hands, an absolute value that changes sign) shows in the fourth
 difference of the five points.  The checker then takes another direction, and
 a smaller step, and says so if none was smooth.

@@ -20,7 +20,7 @@ import numba
 import numpy as np
 
 from minifbi.backends.base import Array, Pair, Window, output_size
-from minifbi.backends.numba_kernels import conv, conv_few, elementwise, conv_weight, machine, pool
+from minifbi.backends.numba_kernels import conv, conv_few, conv_weight, elementwise, machine, pool
 from minifbi.backends.numba_kernels.pack import pack_weight
 from minifbi.backends.numba_kernels.taps import (
     forward_taps,
@@ -229,7 +229,6 @@ class NumbaBackend(NumpyBackend):
         pool.window_mean(batch_last(g), rows, columns, g.dtype.type(kernel[0] * kernel[1]), out)
         return batch_first(out)
 
-
     # ---- fused kernels ---------------------------------------------------------------
     def conv2d_relu_pool(
         self,
@@ -359,9 +358,7 @@ def _convolve(
     lanes = machine.lanes_of(x.dtype)
     band = _band(x, shape, kernel[0], machine.VECTORS * lanes)
     out = empty_batch_last(shape, x.dtype)
-    conv.conv(
-        batch_last(x), packed, bias, relu, rows, columns, out, lanes, band, _pair(kernel)
-    )
+    conv.conv(batch_last(x), packed, bias, relu, rows, columns, out, lanes, band, _pair(kernel))
     return batch_first(out)
 
 

@@ -251,9 +251,7 @@ def ratios(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         same = [
             r
             for r in results
-            if r["who"] != "minifbi"
-            and r["batch"] == ours["batch"]
-            and r["step"] == ours["step"]
+            if r["who"] != "minifbi" and r["batch"] == ours["batch"] and r["step"] == ours["step"]
         ]
         if same:
             best = min(same, key=lambda r: r["median_ms"])

@@ -247,10 +247,11 @@ class Layer:
 
     def random_states(self) -> dict[str, Any]:
         """State of each random generator inside, by the layer's name (for checkpoints)."""
+        generators = {name: vars(layer).get("rng") for name, layer in self.named_layers()}
         return {
-            name: layer.rng.bit_generator.state
-            for name, layer in self.named_layers()
-            if isinstance(getattr(layer, "rng", None), np.random.Generator)
+            name: rng.bit_generator.state
+            for name, rng in generators.items()
+            if isinstance(rng, np.random.Generator)
         }
 
     def load_random_states(self, states: Mapping[str, Any]) -> None:
@@ -263,9 +264,7 @@ class Layer:
     # ---- to and from files -----------------------------------------------------------
     def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
         """Copies of all parameters as NumPy arrays, by name."""
-        return {
-            name: np.array(p.backend.to_numpy(p.data)) for name, p in self.parameters().items()
-        }
+        return {name: np.array(p.backend.to_numpy(p.data)) for name, p in self.parameters().items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Set all parameters from a mapping of arrays.

@@ -103,9 +103,7 @@ class Conv2d(Layer):
                 f"{self.in_channels} channels"
             )
         if min(output_size(shape[2:], self.kernel_size, self.stride, self.padding)) < 1:  # type: ignore[arg-type]
-            least = tuple(
-                k - 2 * p for k, p in zip(self.kernel_size, self.padding, strict=True)
-            )
+            least = tuple(k - 2 * p for k, p in zip(self.kernel_size, self.padding, strict=True))
             raise ShapeError(
                 f"Conv2d got an input of shape {shape}: its kernel {self.kernel_size} with "
                 f"padding {self.padding} needs images of at least {least[0]} x {least[1]}"

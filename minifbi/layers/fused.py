@@ -122,9 +122,7 @@ class ConvBlock(Layer):
         grad_ratio = backend.conv2d_gather(
             grad, saved.weight, conv.stride, conv.padding, saved.a, saved.winners, self.window
         )
-        grad_weight = backend.conv2d_weight(
-            grad, s, conv.kernel_size, conv.stride, conv.padding
-        )
+        grad_weight = backend.conv2d_weight(grad, s, conv.kernel_size, conv.stride, conv.padding)
         return (grad_ratio, grad_weight, None) if saved.has_bias else (grad_ratio, grad_weight)
 
 

@@ -40,9 +40,7 @@ class _Pool2d(Layer):
                 f"{type(self).__name__} got an input of shape {shape}, expected (N, C, H, W)"
             )
         if min(output_size(shape[2:], self.kernel_size, self.stride, self.padding)) < 1:  # type: ignore[arg-type]
-            least = tuple(
-                k - 2 * p for k, p in zip(self.kernel_size, self.padding, strict=True)
-            )
+            least = tuple(k - 2 * p for k, p in zip(self.kernel_size, self.padding, strict=True))
             raise ShapeError(
                 f"{type(self).__name__} got an input of shape {shape}: its window "
                 f"{self.kernel_size} with padding {self.padding} needs maps of at least "

@@ -134,8 +134,8 @@ class Sequential(Layer):
         ]
         rule = "-" * max(map(len, lines))
         functional = sum(step.layer.functional for step in steps)
-        return "\n".join(
-            [lines[0], rule, *lines[1:], rule]
-            + [f"{total:,} parameters; K = {functional} functional layers; {self.dtype}, "
-               f"backend {self.backend.name}"]
+        facts = (
+            f"{total:,} parameters; K = {functional} functional layers; {self.dtype}, "
+            f"backend {self.backend.name}"
         )
+        return "\n".join([lines[0], rule, *lines[1:], rule, facts])

@@ -2,7 +2,7 @@
 
 pyplot keeps global state, so it is left alone: each function makes a Figure with
 its own canvas, which works without a screen and disturbs nobody.  To keep one, use
-:func:`save_figure`; a notebook shows it by itself.
+:func:`save_figure`; a notebook shows it after ``%matplotlib inline``.
 """
 
 from minifbi.plots.activations import plot_activations

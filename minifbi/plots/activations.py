@@ -97,15 +97,33 @@ def plot_activations(
         low = 0.0 if layer.after_relu else -limit
         what = "activation after ReLU" if layer.after_relu else "activation (no ReLU follows)"
         size = f"{filters} filter{'s' * (filters != 1)}, {h} x {w}"
-        page.tiles(layer, "activation", f"{layer.name}: {what}  ({size})", 0.0, y, tall,
-                   Normalize(low, limit), colors)
+        page.tiles(
+            layer,
+            "activation",
+            f"{layer.name}: {what}  ({size})",
+            0.0,
+            y,
+            tall,
+            Normalize(low, limit),
+            colors,
+        )
         limit, total = _largest(layer.relevance), float(layer.relevance.sum())
-        page.tiles(layer, "relevance", f"{layer.name}: relevance there  (sum {_number(total)})",
-                   column, y, tall, Normalize(-limit, limit), signed)
+        page.tiles(
+            layer,
+            "relevance",
+            f"{layer.name}: relevance there  (sum {_number(total)})",
+            column,
+            y,
+            tall,
+            Normalize(-limit, limit),
+            signed,
+        )
         y += tall + HEADER
     if maps.layers:
-        page.note("One colour range per layer, on each side.  The number at the left is that of "
-                  "the first filter in the row;  a filter has the same place on both sides.")
+        page.note(
+            "One colour range per layer, on each side.  The number at the left is that of "
+            "the first filter in the row;  a filter has the same place on both sides."
+        )
     return page.figure
 
 
@@ -137,9 +155,7 @@ def _tiles_height(shape: tuple[int, ...]) -> float:
     return BLOCK * math.ceil(filters / _columns(filters)) / _columns(filters) * h / w
 
 
-def _heading(
-    maps: ActivationMaps, label: int | None, title: str | None, width: int
-) -> list[str]:
+def _heading(maps: ActivationMaps, label: int | None, title: str | None, width: int) -> list[str]:
     """The title, cut into lines of at most `width` letters, and the prediction."""
     true = "" if label is None else f"true class {label},  "
     predicted = f"{true}predicted {maps.predicted}  (probability {maps.probability:.3f})"
@@ -155,28 +171,35 @@ class _Page:
 
     def axes(self, label: str, left: float, top: float, width: float, height: float) -> Axes:
         axes = self.figure.add_axes(
-            (left / self.width, 1 - (top + height) / self.height,
-             width / self.width, height / self.height),
+            (
+                left / self.width,
+                1 - (top + height) / self.height,
+                width / self.width,
+                height / self.height,
+            ),
             label=label,
         )
         axes.tick_params(length=0, labelsize=9)
         axes.set(xticks=[], yticks=[])
         return axes
 
-    def bar(self, label: str, left: float, top: float, height: float, norm: Normalize,
-            colors: str) -> None:
+    def bar(
+        self, label: str, left: float, top: float, height: float, norm: Normalize, colors: str
+    ) -> None:
         """The colour bar of what ends at `left`."""
         axes = self.axes(f"{label} colours", left + BAR_GAP, top, BAR, height)
         bar = self.figure.colorbar(
-            ScalarMappable(norm, colors), cax=axes,
+            ScalarMappable(norm, colors),
+            cax=axes,
             format=FuncFormatter(lambda value, _: _number(value)),
             ticks=MaxNLocator(4 if height > 1.1 else 2),
         )
         bar.ax.tick_params(labelsize=9, length=3)
 
     def heading(self, lines: list[str]) -> None:
-        self.figure.suptitle("\n".join(lines), fontsize=13, y=1 - 0.15 / self.height, va="top",
-                             parse_math=False)
+        self.figure.suptitle(
+            "\n".join(lines), fontsize=13, y=1 - 0.15 / self.height, va="top", parse_math=False
+        )
 
     def pictures(self, maps: ActivationMaps, column: float, top: float, signed: str) -> None:
         """The image and its relevance."""
@@ -185,23 +208,40 @@ class _Page:
         channels = len(maps.image)
         axes = self.axes("input", EDGE, top, wide, tall)
         rgb = np.moveaxis(maps.image, 0, -1)  # (H, W, C)
-        axes.imshow(rgb if channels == 3 else rgb.mean(axis=-1), cmap="gray", vmin=0, vmax=1,
-                    aspect="auto", interpolation="nearest")
+        axes.imshow(
+            rgb if channels == 3 else rgb.mean(axis=-1),
+            cmap="gray",
+            vmin=0,
+            vmax=1,
+            aspect="auto",
+            interpolation="nearest",
+        )
         axes.set_title("input", loc="left", fontsize=11)
         limit = _largest(maps.image_relevance)
         norm = Normalize(-limit, limit)
         axes = self.axes("input relevance", column + EDGE, top, wide, tall)
-        axes.imshow(maps.image_relevance, cmap=signed, norm=norm, aspect="auto",
-                    interpolation="nearest")
+        axes.imshow(
+            maps.image_relevance, cmap=signed, norm=norm, aspect="auto", interpolation="nearest"
+        )
         axes.set_title(
             f"its relevance for class {maps.explained}\n"
             f"(logit {_number(maps.logit)}, sum {_number(float(maps.image_relevance.sum()))})",
-            loc="left", fontsize=11,
+            loc="left",
+            fontsize=11,
         )
         self.bar("input relevance", column + EDGE + wide, top, tall, norm, signed)
 
-    def tiles(self, layer: LayerMaps, kind: str, title: str, left: float, top: float,
-              tall: float, norm: Normalize, colors: str) -> None:
+    def tiles(
+        self,
+        layer: LayerMaps,
+        kind: str,
+        title: str,
+        left: float,
+        top: float,
+        tall: float,
+        norm: Normalize,
+        colors: str,
+    ) -> None:
         """All maps of one layer, one image each, in rows."""
         maps: NDArray[Any] = getattr(layer, kind)
         columns, name = _columns(len(maps)), f"{layer.name} {kind}"
@@ -211,10 +251,13 @@ class _Page:
         axes.set_title(title, loc="left", fontsize=11)
         for i, one in enumerate(maps):
             row, column = divmod(i, columns)
-            axes.add_patch(Rectangle((column, row), 1, 1, facecolor=GREY, linewidth=0,
-                                     zorder=-1))
+            axes.add_patch(Rectangle((column, row), 1, 1, facecolor=GREY, linewidth=0, zorder=-1))
             axes.imshow(
-                one, cmap=colors, norm=norm, aspect="auto", interpolation="nearest",
+                one,
+                cmap=colors,
+                norm=norm,
+                aspect="auto",
+                interpolation="nearest",
                 extent=(column + 0.03, column + 0.97, row + 0.97, row + 0.03),
             )
         axes.set(xlim=(0, used), ylim=(rows, 0))
@@ -223,5 +266,4 @@ class _Page:
         self.bar(name, left + EDGE + wide, top, tall, norm, colors)
 
     def note(self, text: str) -> None:
-        self.figure.text(EDGE / self.width, 0.13 / self.height, text, fontsize=9.5,
-                         color="#444444")
+        self.figure.text(EDGE / self.width, 0.13 / self.height, text, fontsize=9.5, color="#444444")

@@ -69,12 +69,18 @@ def plot_curves(
     last = max([1.0, *series["step"], *series["val_step"], *ends])
     late = gate_step is not None and gate_step > last / 2
     _style(task, "task loss $L_{TSK}$")
-    _draw_loss(task, series["step"], series["task_loss"], TASK,
-               ends, _column(epochs, "task_loss"))
+    _draw_loss(task, series["step"], series["task_loss"], TASK, ends, _column(epochs, "task_loss"))
     _style(fbi, "FBI loss $L_{FBI}$, Eq. (3)")
     # begun late, the curve is a short one at the right, where the legend would hide it
-    _draw_loss(fbi, series["step"], series["fbi_loss"], FBI,
-               ends, _column(epochs, "fbi_loss"), legend_left=late)
+    _draw_loss(
+        fbi,
+        series["step"],
+        series["fbi_loss"],
+        FBI,
+        ends,
+        _column(epochs, "fbi_loss"),
+        legend_left=late,
+    )
     _draw_accuracy(accuracy, series, ends, _column(epochs, "val_accuracy"), gate_threshold)
     for axes, height in ((task, 0.04), (fbi, 0.04), (accuracy, 0.22)):
         axes.set(xlabel="training step", xlim=(-0.02 * last, 1.02 * last))
@@ -126,9 +132,7 @@ def running_mean(values: NDArray[np.float64], window: int) -> NDArray[np.float64
     return np.where(known, total / np.maximum(count, 1), np.nan)
 
 
-def _middles(
-    step: NDArray[Any], loss: NDArray[Any], ends: NDArray[Any]
-) -> NDArray[np.float64]:
+def _middles(step: NDArray[Any], loss: NDArray[Any], ends: NDArray[Any]) -> NDArray[np.float64]:
     """The mean of an epoch's steps at which the loss was measured, by epoch: shape (E,)."""
     measured = step[np.isfinite(loss)]
     middles, start = [], 0.0
@@ -152,8 +156,9 @@ def _use_log_axis(axes: Axes, values: NDArray[np.float64], factor: float) -> Non
 
 
 def _say(axes: Axes, text: str) -> None:
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center",
-              fontsize=13, color=GATE)
+    axes.text(
+        0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=13, color=GATE
+    )
     axes.set_yticks([])
 
 
@@ -164,8 +169,13 @@ def _style(axes: Axes, title: str) -> None:
 
 
 def _draw_loss(
-    axes: Axes, step: NDArray[Any], loss: NDArray[Any], color: str,
-    ends: NDArray[Any], by_epoch: NDArray[Any], legend_left: bool = False,
+    axes: Axes,
+    step: NDArray[Any],
+    loss: NDArray[Any],
+    color: str,
+    ends: NDArray[Any],
+    by_epoch: NDArray[Any],
+    legend_left: bool = False,
 ) -> None:
     """A loss along the steps, and its mean over each epoch amid the steps it is the mean of."""
     if not (np.isfinite(loss).any() or np.isfinite(by_epoch).any()):
@@ -178,14 +188,25 @@ def _draw_loss(
     elif np.isfinite(loss).any():
         axes.plot(step, loss, "o-", color=color, markersize=4, label="measured")
     if np.isfinite(by_epoch).any():
-        axes.plot(_middles(step, loss, ends), by_epoch, "o", color="white",
-                  markeredgecolor="black", markersize=6, label="mean of an epoch", zorder=3)
+        axes.plot(
+            _middles(step, loss, ends),
+            by_epoch,
+            "o",
+            color="white",
+            markeredgecolor="black",
+            markersize=6,
+            label="mean of an epoch",
+            zorder=3,
+        )
     _use_log_axis(axes, np.concatenate([loss, by_epoch]), 10)
     axes.legend(loc="upper left" if legend_left else "upper right", fontsize=10)
 
 
 def _draw_accuracy(
-    axes: Axes, series: Mapping[str, NDArray[Any]], ends: NDArray[Any], by_epoch: NDArray[Any],
+    axes: Axes,
+    series: Mapping[str, NDArray[Any]],
+    ends: NDArray[Any],
+    by_epoch: NDArray[Any],
     threshold: float,
 ) -> None:
     accuracy = series["val_accuracy"]
@@ -197,10 +218,19 @@ def _draw_accuracy(
         return
     few = np.isfinite(accuracy).sum() < 20
     axes.plot(series["val_step"], accuracy, "o-" if few else "-", color=ACCURACY, markersize=4)
-    axes.plot(ends, by_epoch, "o", color="white", markeredgecolor="black", markersize=6,
-              label="end of an epoch", zorder=3)
-    axes.axhline(threshold, color=GATE, linestyle=":", linewidth=1.5,
-                 label=f"gate threshold {threshold:.2f}")
+    axes.plot(
+        ends,
+        by_epoch,
+        "o",
+        color="white",
+        markeredgecolor="black",
+        markersize=6,
+        label="end of an epoch",
+        zorder=3,
+    )
+    axes.axhline(
+        threshold, color=GATE, linestyle=":", linewidth=1.5, label=f"gate threshold {threshold:.2f}"
+    )
     axes.set_ylim(0, 1.03)
     axes.legend(loc="lower right" if known[-1] > 0.35 else "upper right", fontsize=10)
 
@@ -209,9 +239,15 @@ def _mark_gate(axes: Axes, gate_step: int, height: float, left: bool) -> None:
     """A dashed line at the gate's step, labelled at one side of it."""
     axes.axvline(gate_step, color=GATE, linestyle="--", linewidth=1.5, gid="gate")
     axes.annotate(
-        f"gate: step {gate_step}", (gate_step, height), xycoords=("data", "axes fraction"),
-        xytext=(-5 if left else 5, 0), textcoords="offset points",
-        ha="right" if left else "left", va="bottom", fontsize=10, color=GATE,
+        f"gate: step {gate_step}",
+        (gate_step, height),
+        xycoords=("data", "axes fraction"),
+        xytext=(-5 if left else 5, 0),
+        textcoords="offset points",
+        ha="right" if left else "left",
+        va="bottom",
+        fontsize=10,
+        color=GATE,
         bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1.5},
     )
 
@@ -233,8 +269,20 @@ def _draw_terms(axes: Axes, epochs: Sequence[Mapping[str, Any]]) -> None:
         return
     colors = matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(names)))
     for i, (name, column) in enumerate(columns.items()):
-        axes.plot(number, column, marker=MARKERS[i % len(MARKERS)],
-                  color=colors[i], markersize=5, linewidth=1.5, label=name)
+        axes.plot(
+            number,
+            column,
+            marker=MARKERS[i % len(MARKERS)],
+            color=colors[i],
+            markersize=5,
+            linewidth=1.5,
+            label=name,
+        )
     _use_log_axis(axes, values[values > 0], 3)
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=10, frameon=False,
-                ncols=1 + (len(names) - 1) // 14)
+    axes.legend(
+        loc="center left",
+        bbox_to_anchor=(1.01, 0.5),
+        fontsize=10,
+        frameon=False,
+        ncols=1 + (len(names) - 1) // 14,
+    )

@@ -26,7 +26,7 @@ def set_threads(count: int) -> None:
     if importlib.util.find_spec("numba") is not None:
         import numba
 
-        most = numba.config.NUMBA_NUM_THREADS
+        most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
         if count > most:
             raise ConfigError(
                 f"threads={count}: Numba may take {most} here; set NUMBA_NUM_THREADS={count} "

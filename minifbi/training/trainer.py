@@ -277,9 +277,7 @@ class Trainer:
         }
         return arrays, meta
 
-    def load_state(
-        self, arrays: Mapping[str, Mapping[str, Any]], meta: Mapping[str, Any]
-    ) -> None:
+    def load_state(self, arrays: Mapping[str, Mapping[str, Any]], meta: Mapping[str, Any]) -> None:
         """Go on from where :meth:`state` was taken.
 
         Raises

@@ -99,9 +99,7 @@ def _few_band(
                     xi *= pixel
                     wi = (o * kh + first_weight + r) * kw * channels
                     for _ in range(kw * channels):
-                        tile = tile_scale(
-                            tile, w, wi, packed, xi, stride * pixel, PIXELS, VECTORS
-                        )
+                        tile = tile_scale(tile, w, wi, packed, xi, stride * pixel, PIXELS, VECTORS)
                         xi += width
                         wi += 1
                 to = ((o * out_rows + row) * out_columns + column) * batch + first_sample
