@@ -12,6 +12,7 @@ from typing import Any
 
 from minifbi.backends import BACKEND_NAMES, backend_status, get_backend
 from minifbi.benchmark.race import RaceError, race
+from minifbi.benchmark.scaling import plot_scaling, scaling
 from minifbi.cli import Parser, run_command
 from minifbi.errors import ConfigError
 from minifbi.models import MODELS
@@ -40,6 +41,12 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--repeats", type=int, default=30, help="timed steps of each kind")
     parser.add_argument("--threads", type=int, default=0, help="0: as many as there are cores")
+    parser.add_argument(
+        "--scaling",
+        metavar="PNG",
+        default="",
+        help="instead of a race: how minifbi grows with batch, width and image size, drawn there",
+    )
     parser.add_argument("--json", metavar="FILE", default="", help="write the numbers there")
     return parser
 
@@ -86,6 +93,17 @@ def main(argv: Sequence[str] | None = None) -> int:
                 raise ConfigError("--peer knows the alexnet only")
             both = ("torch-eager", "torch-compile")
             peers = both if options.peer == "torch" else (options.peer,)
+        if options.scaling:
+            outcome = scaling(
+                options.backend[0],
+                repeats=options.repeats,
+                threads=options.threads or None,
+                say=lambda text: print(text, file=sys.stderr, flush=True),
+            )
+            plot_scaling(outcome, options.scaling)
+            if options.json:
+                write_json(Path(options.json), outcome)
+            return 0
         outcome = race(
             options.backend,
             options.batch,

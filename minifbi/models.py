@@ -84,6 +84,7 @@ def alexnet(
     num_classes: int = 10,
     *,
     overlapping_pooling: bool = False,
+    width: int = 1,
     bias: bool = True,
     seed: int | np.random.Generator = 0,
     backend: str | Backend = "auto",
@@ -103,6 +104,8 @@ def alexnet(
     num_classes : int
     overlapping_pooling : bool
         AlexNet's 3x3 windows with stride 2 instead of 2x2 with stride 2.
+    width : int
+        Multiplies the numbers of filters and of hidden units; 1 is the paper's.
     bias : bool
         Whether layers have biases; without them relevance is conserved.
     seed : int or numpy.random.Generator
@@ -114,17 +117,19 @@ def alexnet(
     -------
     Sequential
     """
+    if width < 1:
+        raise ConfigError(f"width={width!r}: expected an integer, at least 1")
     net = _Builder(input_shape, seed, backend, dtype, bias)
     window = 3 if overlapping_pooling else 2
-    net.conv("conv1", 16, kernel=5, padding=2)
+    net.conv("conv1", 16 * width, kernel=5, padding=2)
     net.pool("pool1", window, 2, MaxPool2d)
-    net.conv("conv2", 16, kernel=5, padding=2)
+    net.conv("conv2", 16 * width, kernel=5, padding=2)
     net.pool("pool2", window, 2, MaxPool2d)
-    net.conv("conv3", 32, kernel=3, padding=1)
-    net.conv("conv4", 32, kernel=3, padding=1)
-    net.conv("conv5", 32, kernel=3, padding=1)
+    net.conv("conv3", 32 * width, kernel=3, padding=1)
+    net.conv("conv4", 32 * width, kernel=3, padding=1)
+    net.conv("conv5", 32 * width, kernel=3, padding=1)
     net.pool("pool5", window, 2, MaxPool2d)
-    return net.dense((128, 128), num_classes, first=6)
+    return net.dense((128 * width, 128 * width), num_classes, first=6)
 
 
 def alexnet_overlapping(*args: Any, **options: Any) -> Sequential:

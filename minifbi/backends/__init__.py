@@ -8,6 +8,7 @@ fall-back; only ``"auto"`` chooses, and the object it returns says what it chose
 from __future__ import annotations
 
 import importlib
+import os
 from functools import cache
 
 from minifbi.backends.base import Array, Backend, Pair, Window, output_size
@@ -35,6 +36,10 @@ def _load(name: str) -> Backend:
 
         return NumpyBackend()
     if name == "numba":
+        # Threads that wait for work may spin or sleep.  Spinning is a little faster on an idle
+        # machine, but where anything else wants a core (a browser), the spinning threads are
+        # suspended in the middle of a kernel, and a step takes ten times as long.
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         try:
             importlib.import_module("numba")
         except Exception as error:  # a numba that does not fit its NumPy raises anything

@@ -69,6 +69,10 @@ class Backend(ABC):
     def __repr__(self) -> str:
         return f"<minifbi backend {self.name!r}>"
 
+    def warm(self) -> bool:
+        """Whether the kernels are ready; if not, the first step has to compile them."""
+        return True
+
     # ---- moving arrays ---------------------------------------------------------------
     @abstractmethod
     def asarray(self, array: Any, dtype: Any = None) -> Array:

@@ -17,6 +17,7 @@ import numpy as np
 from minifbi.benchmark.arithmetic import STEPS, step_gflop
 from minifbi.datasets import load_mnist
 from minifbi.errors import MinifbiError
+from minifbi.layers import Sequential
 from minifbi.models import build_model
 
 Say = Callable[[str], None]
@@ -154,6 +155,38 @@ def race(
     return {"results": results, "peak_gflops": peak, "ratios": ratios(results)}
 
 
+def write_case(
+    folder: Path, batch: int, model: str = "alexnet", size: int = 28, **options: Any
+) -> tuple[str, Sequential]:
+    """Weights, images and labels in a file, the same for all contenders.
+
+    Parameters
+    ----------
+    folder : path
+    batch : int
+        Real digits; they start again from the first one where there are not enough.
+    model : str
+    size : int
+        Side of the images; other than 28, digits are stretched to it.
+    **options
+        For the model.
+
+    Returns
+    -------
+    str, Sequential
+        The file, and the model.
+    """
+    train = load_mnist().train
+    images, labels = train.batch(np.arange(batch) % len(train))
+    nearest = np.arange(size) * 28 // size
+    images = np.ascontiguousarray(images[:, :, nearest][:, :, :, nearest])
+    net = build_model(model, input_shape=images.shape[1:], backend="numpy", seed=0, **options)
+    case = folder / f"{model}-{batch}-{size}.npz"
+    arrays: dict[str, Any] = {"images": images, "labels": labels, **net.state_dict()}
+    np.savez(case, **arrays)
+    return str(case), net
+
+
 def _prepare(
     folder: Path,
     backends: Sequence[str],
@@ -163,12 +196,14 @@ def _prepare(
     fbi_weight: float,
     threads: int | None,
 ) -> tuple[list[Contender], dict[str, float]]:
-    """The same weights and real digits for all, in a file; and the contenders."""
-    images, labels = load_mnist().train.batch(slice(0, batch))
-    net = build_model(model, backend="numpy", seed=0)
-    case = folder / "case.npz"
-    np.savez(case, images=images, labels=labels, **net.state_dict())  # type: ignore[arg-type]
-    common = {"case": str(case), "model": model, "fbi_weight": fbi_weight, "threads": threads}
+    case, net = write_case(folder, batch, model)
+    common = {
+        "case": case,
+        "model": model,
+        "options": {},
+        "fbi_weight": fbi_weight,
+        "threads": threads,
+    }
     contenders = [
         Contender({"who": "minifbi", "backend": name, "form": "ratio", **common})
         for name in backends
@@ -178,7 +213,7 @@ def _prepare(
         for who in peers
         for form in ("ratio", "divided")
     ]
-    return contenders, {s: step_gflop(net, images.shape[1:], batch, s) for s in STEPS}
+    return contenders, {s: step_gflop(net, (1, 28, 28), batch, s) for s in STEPS}
 
 
 def _check_equal(contenders: Sequence[Contender], folder: Path, say: Say) -> None:

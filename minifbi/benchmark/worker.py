@@ -49,7 +49,9 @@ def our_steps(spec: dict[str, Any]) -> tuple[Steps, Callable[[], tuple[float, di
     if spec["threads"]:
         set_threads(spec["threads"])
     state, x, labels = load_case(spec["case"])
-    model = build_model(spec["model"], input_shape=x.shape[1:], backend=spec["backend"])
+    model = build_model(
+        spec["model"], input_shape=x.shape[1:], backend=spec["backend"], **spec["options"]
+    )
     model.load_state_dict(state)
     weight = spec["fbi_weight"]
 

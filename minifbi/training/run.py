@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from minifbi.backends import get_backend
+from minifbi.backends import Backend, backend_status, get_backend
 from minifbi.datasets import Dataset, load_dataset
 from minifbi.errors import CheckpointError, ConfigError, MinifbiError
 from minifbi.layers import Sequential
@@ -110,6 +110,7 @@ def train(
         One clear message each; what was written before stays.
     """
     backend = get_backend(config.backend)
+    chosen = _why(config.backend, backend)
     config = dataclasses.replace(config, backend=backend.name)
     data = dataset or load_dataset(
         config.dataset, data_dir=config.data_dir, num_classes=config.num_classes
@@ -118,7 +119,7 @@ def train(
     trainer = Trainer(config, data)
     claim_folder(folder)
     write_json(folder / "config.json", {**config.to_dict(), "versions": _versions()})
-    return _go_on(trainer, folder, quiet)
+    return _go_on(trainer, folder, quiet, chosen)
 
 
 def resume(
@@ -192,15 +193,27 @@ def _versions() -> dict[str, str]:
     return {"minifbi": __version__, "numpy": np.__version__, "python": platform.python_version()}
 
 
-def _go_on(trainer: Trainer, folder: Path, quiet: bool) -> dict[str, Any]:
+def _why(asked: str, backend: Backend) -> str:
+    """What there is to say about the choice of the backend."""
+    notes = []
+    if asked == "auto":
+        notes.append("chosen by auto")
+        if backend.name == "numpy":
+            notes.append(f"slow; {backend_status()['numba']}")
+    if not backend.warm():
+        notes.append("compiling its kernels first, once, about half a minute")
+    return f" ({'; '.join(notes)})" if notes else ""
+
+
+def _go_on(trainer: Trainer, folder: Path, quiet: bool, note: str = "") -> dict[str, Any]:
     """Train the epochs that are left, and finish the folder."""
     config, images = trainer.config, len(trainer.dataset.train)
     progress = Progress(config.epochs * images, trainer.epoch * images, quiet)
     try:
         progress.say(
             f"training {config.model} on {trainer.dataset.name}: {images:,} images, "
-            f"{config.epochs} epochs, lambda {config.fbi_weight:g}, backend {config.backend}, "
-            f"into {folder}"
+            f"{config.epochs} epochs, lambda {config.fbi_weight:g}, into {folder}, "
+            f"backend {config.backend}{note}"
         )
         if trainer.epoch:
             progress.say(f"resuming after epoch {trainer.epoch}")

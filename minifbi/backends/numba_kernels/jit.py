@@ -58,3 +58,14 @@ def jit(
     if hasattr(index, "_source_stamp"):
         index._source_stamp = _SOURCES
     return compiled
+
+
+def is_cached(function: Any) -> bool:
+    """Whether compiled code of a kernel is in memory, or lies on disk and is up to date."""
+    if getattr(function, "signatures", True):
+        return True
+    index: Any = getattr(getattr(function, "_cache", None), "_cache_file", None)
+    try:
+        return bool(index._load_index())
+    except (AttributeError, OSError):  # no cache here, or another version of Numba
+        return False
