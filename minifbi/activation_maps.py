@@ -16,6 +16,7 @@ from minifbi.autograd import Tensor, no_grad, softmax
 from minifbi.errors import ConfigError, DataError, ShapeError
 from minifbi.fbi import forward_pass, start_ratio
 from minifbi.layers import Conv2d, ReLU, Sequential, Step
+from minifbi.layers.base import evaluating
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,7 @@ def activation_maps(
     layers : int
         How many convolutions; fewer where the model has fewer.
     start : {"target", "predicted"}
-        Which logit is explained: that of the true class, as in training, or
-        the largest.
+        Which logit is explained: that of the true class, or the largest.
 
     Returns
     -------
@@ -111,22 +111,15 @@ def activation_maps(
     if isinstance(layers, bool) or not isinstance(layers, (int, np.integer)) or layers < 0:
         raise ConfigError(f"layers={layers!r}: expected a whole number, at least 0")
     pixels = _check_image(image)
-    # one by one, for a part may be frozen in its mode on purpose
-    modes = [(part, part.training) for part in (model, *(p for _, p in model.named_layers()))]
-    model.eval()
-    try:
-        with no_grad():
-            steps = forward_pass(model, pixels[None])  # (1, C, H, W)
-            if not steps:
-                raise ConfigError("the model has no layers, so there is nothing to explain")
-            logits = steps[-1].z
-            ratio = start_ratio(logits, start, None if label is None else [label])
-            explained = int(ratio.numpy()[0].argmax())
-            maps, at_image = _walk_back(steps, ratio, layers)
-            probabilities = softmax(logits).numpy()[0]  # (classes,)
-    finally:
-        for part, mode in modes:
-            part.training = mode
+    with evaluating(model), no_grad():
+        steps = forward_pass(model, pixels[None])  # (1, C, H, W)
+        if not steps:
+            raise ConfigError("the model has no layers, so there is nothing to explain")
+        logits = steps[-1].z
+        ratio = start_ratio(logits, start, None if label is None else [label])
+        explained = int(ratio.numpy()[0].argmax())
+        maps, at_image = _walk_back(steps, ratio, layers)
+        probabilities = softmax(logits).numpy()[0]  # (classes,)
     predicted = int(logits.numpy()[0].argmax())
     return ActivationMaps(
         image=pixels,

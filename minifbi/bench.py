@@ -94,6 +94,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             both = ("torch-eager", "torch-compile")
             peers = both if options.peer == "torch" else (options.peer,)
         if options.scaling:
+            if options.peer != "none" or len(options.backend) > 1 or options.model != "alexnet":
+                raise ConfigError("--scaling takes one --backend, the alexnet, and no --peer")
             outcome = scaling(
                 options.backend[0],
                 repeats=options.repeats,

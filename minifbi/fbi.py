@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from minifbi.autograd import Tensor, record
-from minifbi.autograd.functions import check_labels
+from minifbi.autograd import Tensor, enable_grad, is_grad_enabled, record
+from minifbi.autograd.functions import check_labels, multiply
 from minifbi.backends import Array
 from minifbi.errors import ConfigError, ShapeError
 from minifbi.layers import Layer, Step
@@ -40,7 +40,8 @@ class Relevance(Tensor):
     Attributes
     ----------
     x, ratio : Tensor
-        The two factors.
+        The two factors.  Only made while the tape is written: under ``no_grad()`` the relevance
+        pass returns plain products.
     """
 
     __slots__ = ("_product", "ratio", "x")
@@ -52,7 +53,8 @@ class Relevance(Tensor):
 
     def _multiplied(self) -> Tensor:
         if self._product is None:
-            self._product = self.x * self.ratio
+            with enable_grad():  # as when the pass was made, whoever looks now
+                self._product = self.x * self.ratio
         return self._product
 
     @property
@@ -68,7 +70,7 @@ class Relevance(Tensor):
     @property
     def requires_grad(self) -> bool:  # type: ignore[override]
         """Whether a gradient flows through the product."""
-        return self._multiplied().requires_grad
+        return self.x.requires_grad or self.ratio.requires_grad
 
 
 def l1_difference(relevance: Relevance) -> Tensor:
@@ -77,11 +79,11 @@ def l1_difference(relevance: Relevance) -> Tensor:
     With sigma = sign(x - x * ratio) the gradients are sigma * (1 - ratio) at x and
     -sigma * x at the ratio.
     """
-    x, ratio = relevance.x, relevance.ratio
+    backend, x, ratio = relevance.backend, relevance.x.data, relevance.ratio.data
     return record(
-        x.backend.l1_difference(x.data, ratio.data),
-        (x, ratio),
-        lambda g: x.backend.l1_difference_backward(x.data, ratio.data, g),
+        backend.l1_difference(x, ratio),
+        (relevance.x, relevance.ratio),
+        lambda g: backend.l1_difference_backward(x, ratio, g),
         "l1_difference",
     )
 
@@ -167,16 +169,16 @@ def stabilize(ratio: Tensor, z: Tensor, stabilizer: float) -> Tensor:
     -------
     Tensor, same shape
     """
-    xp = z.backend.xp
-    stabilizer = z.data.dtype.type(stabilizer)  # float32 stays float32
-    magnitude = xp.abs(z.data) + stabilizer
-    damping = xp.abs(z.data) / magnitude
+    xp, values, incoming = z.backend.xp, z.data, ratio.data
+    magnitude = xp.abs(values) + values.dtype.type(stabilizer)
+    damping = xp.abs(values) / magnitude
 
     def backward(g: Array) -> Sequence[Array]:
-        sign = xp.where(z.data >= 0, 1, -1).astype(z.data.dtype)
-        return g * damping, g * ratio.data * sign * stabilizer / (magnitude * magnitude)
+        sign = xp.where(values >= 0, 1, -1).astype(values.dtype)
+        eps = values.dtype.type(stabilizer)
+        return g * damping, g * incoming * sign * eps / (magnitude * magnitude)
 
-    return record(ratio.data * damping, (ratio, z), backward, "stabilize")
+    return record(incoming * damping, (ratio, z), backward, "stabilize")
 
 
 def relevance_pass(
@@ -225,7 +227,8 @@ def relevance_pass(
             ratio = stabilize(ratio, step.z, stabilizer)
         ratio = step.relevance(ratio)  # W_i^T( a_{i+1}^- / a_i^+ )
         if step.layer.functional:
-            relevances[step.name] = Relevance(step.x, ratio)  # a_i^- = x * ratio, Eq. (2)
+            product = Relevance if is_grad_enabled() else multiply
+            relevances[step.name] = product(step.x, ratio)  # a_i^- = x * ratio, Eq. (2)
     return dict(reversed(relevances.items()))
 
 

@@ -45,8 +45,9 @@ class Optimizer:
         if not parameters:
             raise ConfigError("the optimiser got no parameters; pass model.parameters()")
         self.parameters = dict(parameters)
-        self.lr = lr
-        self.weight_decay = weight_decay
+        # plain floats: a NumPy float64 would turn float32 parameters into float64
+        self.lr = float(lr)
+        self.weight_decay = float(weight_decay)
         self.steps = 0
         self.memory: dict[str, dict[str, Array]] = {
             slot: {n: p.backend.xp.zeros_like(p.data) for n, p in self.parameters.items()}
@@ -59,7 +60,7 @@ class Optimizer:
         for name, p in self.parameters.items():
             if p.grad is not None:
                 grad = p.grad + self.weight_decay * p.data if self.weight_decay else p.grad
-                p.data = p.data - self._change(name, grad)
+                p.data = (p.data - self._change(name, grad)).astype(p.dtype, copy=False)
 
     def _change(self, name: str, grad: Array) -> Array:
         """What to subtract from the parameter."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from minifbi.backends import BACKEND_NAMES
 from minifbi.cli import Parser, run_command
+from minifbi.datasets import DATASET_NAMES
 from minifbi.fbi import REDUCTIONS, STARTS
 from minifbi.models import MODELS
 from minifbi.optim import DEFAULT_LR, OPTIMIZERS, SCHEDULES
@@ -30,7 +31,7 @@ def build_parser() -> Parser:
     group.add_argument(
         "--dataset",
         default=default.dataset,
-        choices=("mnist", "fashion-mnist"),
+        choices=DATASET_NAMES,
         help="mnist ships with the package; fashion-mnist is downloaded once (31 MB)",
     )
     group.add_argument(

@@ -146,7 +146,7 @@ class TestRunFolder:
         for _ in range(2):
             assert command("train", *flags(data, "--epochs", 1), cwd=tmp_path).returncode == 0
         names = sorted(p.name for p in (tmp_path / "runs").iterdir())
-        assert names == ["mlp-mnist-fbi0.001-seed0", "mlp-mnist-fbi0.001-seed0-2"]
+        assert names == ["mlp-digits-fbi0.001-seed0", "mlp-digits-fbi0.001-seed0-2"]
 
     def test_quiet_says_nothing(self, data, tmp_path):
         done = command("train", *flags(data, "--epochs", 1, "--quiet", "--out", tmp_path / "q"))
@@ -243,6 +243,59 @@ class TestResume:
         assert "another model" in done.stderr
         assert done.stderr.count("\n") == 1
 
+    def test_the_checkpoint_of_another_run(self, finished, data, tmp_path):
+        """Two real runs, and the checkpoint of one in the folder of the other."""
+        lenet = tmp_path / "lenet"
+        options = flags(data, "--model", "lenet", "--epochs", 1, "--quiet", "--out", lenet)
+        assert main([str(o) for o in options]) == 0
+        (lenet / "checkpoint.npz").write_bytes((finished / "checkpoint.npz").read_bytes())
+        before = snapshot(lenet)
+        done = command("train", "--resume", lenet, "--epochs", 5)
+        assert done.returncode == 1
+        assert "'mlp'" in done.stderr
+        assert "'lenet'" in done.stderr
+        assert done.stderr.count("\n") == 1
+        assert snapshot(lenet) == before
+
+    def test_other_data_are_refused(self, data, tmp_path):
+        out, copy = tmp_path / "out", tmp_path / "copy"
+        write_idx_folder(copy)
+        assert main(flags(copy, "--epochs", "1", "--quiet", "--out", out)) == 0
+        write_idx_folder(copy, train=480)
+        done = command("train", "--resume", out, "--epochs", 2)
+        assert done.returncode == 1
+        assert "other data" in done.stderr
+
+    def test_from_another_folder(self, data, tmp_path, monkeypatch):
+        """--data-dir may be relative when the run starts."""
+        monkeypatch.chdir(data.parent)
+        out = tmp_path / "out"
+        assert main(flags(Path(data.name), "--epochs", "1", "--quiet", "--out", out)) == 0
+        monkeypatch.chdir(tmp_path)
+        assert main(["--resume", str(out), "--epochs", "2", "--quiet"]) == 0
+
+    def test_an_extended_run_is_not_finished_until_it_is(self, data, tmp_path, monkeypatch):
+        out = tmp_path / "out"
+        assert main(flags(data, "--epochs", "1", "--quiet", "--out", out)) == 0
+        monkeypatch.setattr(
+            "minifbi.training.trainer.Trainer.run_epoch",
+            lambda *_: (_ for _ in ()).throw(KeyboardInterrupt),
+        )
+        assert main(["--resume", str(out), "--epochs", "2", "--quiet"]) == 130
+        assert not (out / "result.json").exists()
+        assert json.loads((out / "config.json").read_text())["epochs"] == 2
+
+    def test_a_log_that_a_kill_left_behind_is_completed(self, data, tmp_path):
+        out = tmp_path / "out"
+        assert main(flags(data, "--epochs", "2", "--quiet", "--out", out)) == 0
+        whole = (out / "metrics.jsonl").read_text()
+        (out / "metrics.jsonl").write_text(whole.splitlines(keepends=True)[0])
+        (out / "result.json").unlink()
+        (out / ".curves.png.abc.tmp").write_text("half a picture")
+        assert main(["--resume", str(out), "--quiet"]) == 0
+        assert (out / "metrics.jsonl").read_text() == whole
+        assert not list(out.glob(".*.tmp"))
+
 
 class TestErrors:
     @pytest.mark.parametrize(
@@ -290,6 +343,7 @@ class TestErrors:
         done = command("train", "--resume", out, "--epochs", 3, preexec_fn=limit)
         assert done.returncode == 1, done.stderr
         assert "File too large" in done.stderr
+        assert "checkpoint.npz" in done.stderr or "best.npz" in done.stderr
         assert "Traceback" not in done.stderr
         assert (out / "checkpoint.npz").read_bytes() == good
         assert not [p for p in out.iterdir() if p.name.endswith(".tmp")]
@@ -302,13 +356,15 @@ class TestErrors:
         good = (out / "checkpoint.npz").read_bytes()
         arrays, meta = load_checkpoint(out / "checkpoint.npz")
         meta["config"].update(lr=1e30, epochs=2)
+        (out / "config.json").write_text(json.dumps(meta["config"]))
         from minifbi.training import save_checkpoint
 
         save_checkpoint(out / "checkpoint.npz", arrays, meta)
         bad = (out / "checkpoint.npz").read_bytes()
         done = command("train", "--resume", out)
         assert done.returncode == 1
-        assert "learning rate" in done.stderr.splitlines()[-1]
+        assert "learning rate" in done.stderr
+        assert done.stderr.count("\n") == 1
         assert "Traceback" not in done.stderr
         assert (out / "checkpoint.npz").read_bytes() == bad
         assert (out / "best.npz").exists()

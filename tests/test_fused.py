@@ -158,7 +158,7 @@ def test_a_stabiliser_is_refused(backend):
 
 def test_shape_errors_are_those_of_the_layers():
     model = Sequential({"conv": Conv2d(1, 2, 3), "relu": ReLU(), "pool": MaxPool2d(4)})
-    with pytest.raises(ShapeError, match=r"layer 'conv'.*4 x 4"):
+    with pytest.raises(ShapeError, match=r"layer 'pool'.*4 x 4"):
         model.trace(np.zeros((1, 1, 5, 5)), fused=True)
 
 

@@ -33,7 +33,7 @@ def three_passes(oracle, variant, backend, dtype):
     return model, steps, task, relevances, terms, loss, total
 
 
-@pytest.mark.parametrize(("name", "key"), CASES, ids="-".join)
+@pytest.mark.parametrize(("name", "key"), CASES, ids=["-".join(case) for case in CASES])
 def test_every_number_in_float64(name, key, backend):
     oracle = ORACLES[name]
     variant = next(v for v in oracle.variants if v["key"] == key)

@@ -11,7 +11,7 @@ from minifbi.autograd.functions import (
     where,
 )
 from minifbi.autograd.gradcheck import GradientReport, check_gradients
-from minifbi.autograd.tensor import Tensor, no_grad, record
+from minifbi.autograd.tensor import Tensor, enable_grad, is_grad_enabled, no_grad, record
 
 __all__ = [
     "GradientReport",
@@ -19,6 +19,8 @@ __all__ = [
     "check_gradients",
     "concatenate",
     "cross_entropy",
+    "enable_grad",
+    "is_grad_enabled",
     "log_softmax",
     "maximum",
     "minimum",

@@ -48,6 +48,21 @@ def no_grad() -> Iterator[None]:
         _recording.reset(token)
 
 
+@contextlib.contextmanager
+def enable_grad() -> Iterator[None]:
+    """Write the tape again, inside a :func:`no_grad` block."""
+    token = _recording.set(True)
+    try:
+        yield
+    finally:
+        _recording.reset(token)
+
+
+def is_grad_enabled() -> bool:
+    """Whether operations are being recorded here and now."""
+    return _recording.get()
+
+
 class Node:
     """One entry of the tape.
 

@@ -1,4 +1,4 @@
-"""Backends: numpy (readable reference), numba (fast on a CPU), cupy (GPU).
+"""Backends: numpy (readable reference), numba (fast on a CPU), cupy (GPU, not built yet).
 
 ``get_backend(name)`` hands out a backend; nothing is swapped behind anyone's
 back.  A backend that was named and cannot run is an error, never a silent

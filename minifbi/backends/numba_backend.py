@@ -154,7 +154,9 @@ class NumbaBackend(NumpyBackend):
         return self.conv2d_transpose(maps(g), maps(weight), (1, 1), (0, 0), (1, 1))[:, :, 0, 0]
 
     def dense_weight(self, x: Array, g: Array) -> Array:
-        return self.conv2d_weight(maps(x), maps(g), (1, 1), (1, 1), (0, 0))[:, :, 0, 0]
+        # (O, F) = g^T x is a product over the samples: here they play the part of channels,
+        # and the features that of samples
+        return self.conv2d(maps(x.T), maps(g.T), (1, 1), (0, 0))[:, :, 0, 0].T
 
     # ---- pooling ---------------------------------------------------------------------
     def max_pool2d(

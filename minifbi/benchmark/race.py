@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -21,6 +22,10 @@ from minifbi.layers import Sequential
 from minifbi.models import build_model
 
 Say = Callable[[str], None]
+
+# As the user has it.  Our numba backend adds a setting for its own threads when it is loaded,
+# and a peer must not inherit that.
+ENVIRONMENT = dict(os.environ)
 
 
 class RaceError(MinifbiError):
@@ -45,6 +50,7 @@ class Contender:
     times: dict[str, list[float]] = field(default_factory=dict)
     memory: dict[str, float] = field(default_factory=dict)
     process: subprocess.Popen[str] | None = None
+    errors: IO[str] | None = None
 
     @property
     def label(self) -> str:
@@ -54,12 +60,15 @@ class Contender:
 
     def start(self) -> None:
         """Start the process; it answers once it has loaded everything."""
+        # to a file: nobody reads a pipe meanwhile, and a full one would stop the process
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.process = subprocess.Popen(
             [sys.executable, "-m", "minifbi.benchmark.worker", json.dumps(self.spec)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self.errors,
             text=True,
+            env=ENVIRONMENT,
         )
 
     def ask(self, **command: Any) -> dict[str, Any]:
@@ -75,8 +84,10 @@ class Contender:
         except BrokenPipeError:
             line = ""
         if not line:
-            assert process.stderr is not None
-            reason = (process.stderr.read().strip().splitlines() or ["no message"])[-1]
+            process.wait()
+            assert self.errors is not None
+            self.errors.seek(0)
+            reason = (self.errors.read().strip().splitlines() or ["no message"])[-1]
             raise RaceError(f"{self.label} stopped: {reason}")
         return dict(json.loads(line))
 
@@ -86,6 +97,9 @@ class Contender:
             self.process.kill()
             self.process.communicate()
             self.process = None
+        if self.errors is not None:
+            self.errors.close()
+            self.errors = None
 
 
 def race(
@@ -251,6 +265,7 @@ def _warm_up(contenders: Sequence[Contender], say: Say) -> None:
 
 
 def _take_turns(contenders: Sequence[Contender], repeats: int, turn: int = 5) -> None:
+    turn = min(turn, repeats)
     for _ in range(-(-repeats // turn)):
         for step in STEPS:
             for contender in contenders:

@@ -138,6 +138,9 @@ def count_mismatch(name: str, num_images: int, num_labels: int) -> DataError:
 
 def read_only(array: NDArray[Any]) -> NDArray[Any]:
     """Return the array in C order and read-only, copied if it could be written to."""
-    array = array.copy() if array.flags.writeable else np.ascontiguousarray(array)
+    base: Any = array
+    while base is not None and not getattr(getattr(base, "flags", None), "writeable", False):
+        base = getattr(base, "base", None)  # a read-only view of an array that can be written to
+    array = np.ascontiguousarray(array) if base is None else array.copy()
     array.flags.writeable = False
     return array

@@ -89,6 +89,10 @@ class Split:
             raise count_mismatch(name, len(checked_images), len(checked_labels))
         return cls(read_only(checked_images), read_only(checked_labels))
 
+    def __repr__(self) -> str:
+        channels, height, width = self.images.shape[1:]
+        return f"Split({len(self.labels):,} images of {channels} x {height} x {width})"
+
     def __len__(self) -> int:
         """Return N, the number of images."""
         return len(self.images)

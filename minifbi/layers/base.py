@@ -11,16 +11,17 @@ A layer of minifbi shows, side by side, what the paper's three steps ask of it:
 
 **What the relevance pass carries.**  Eq. (2) divides: a_i^- = a_{i-1}^+ * W_i^T(a_{i+1}^- / a_i^+).
 We carry the ratio r_i = a_{i+1}^- / a_i^+ itself.  Since a_i^- = a_{i-1}^+ * (W_i^T r_i), the
-ratio at the layer below is W_i^T r_i: nothing is ever divided (NOTES: "carry the ratio").
+ratio at the layer below is W_i^T r_i: nothing is ever divided.
 So ``relevance`` of a layer maps the ratio at its output to the ratio at its input, and the
 relevance itself is x * ratio, which :func:`minifbi.fbi.relevance_pass` writes down as Eq. (2).
 
-All four are pure functions of their arguments: what ``forward`` wants to remember
-it returns as `saved`, so that one layer may be used twice in a computation.
+No method changes the layer: what ``forward`` wants to remember it returns as `saved`,
+so that one layer may be used twice in a computation.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +30,7 @@ import numpy as np
 
 from minifbi.autograd import Tensor, record
 from minifbi.backends import Array, Backend, get_backend
-from minifbi.errors import BackendMismatchError, CheckpointError, ConfigError
+from minifbi.errors import BackendMismatchError, CheckpointError, ConfigError, ShapeError
 
 Gradients = tuple[Array | None, ...]
 
@@ -47,7 +48,7 @@ class Step:
         The input.
     z : Tensor
         The output.
-    saved : tuple
+    saved : object
         What the layer's ``forward`` remembers for the other three methods.
     """
 
@@ -55,7 +56,7 @@ class Step:
     layer: Layer
     x: Tensor
     z: Tensor
-    saved: tuple[Any, ...]
+    saved: Any
 
     def relevance(self, ratio: Tensor) -> Tensor:
         """Carry the ratio from this layer's output to its input, on the tape.
@@ -69,14 +70,19 @@ class Step:
         Tensor, shape of x
             The ratio at the input; the relevance there is ``x * ratio``.
         """
-        layer, backend = self.layer, self.x.backend
+        if ratio.shape != self.z.shape:
+            raise ShapeError(
+                f"layer {self.name!r}: relevance got a ratio of shape {ratio.shape}; it must have "
+                f"the shape of the layer's output, {self.z.shape}"
+            )
+        layer, backend, incoming = self.layer, self.x.backend, ratio.data
         parameters = tuple(layer.own_parameters().values())
 
         def backward(g: Array) -> Gradients:
-            return layer.relevance_backward(backend, g, ratio.data, self.saved)
+            return layer.relevance_backward(backend, g, incoming, self.saved)
 
         return record(
-            layer.relevance(backend, ratio.data, self.saved),
+            layer.relevance(backend, incoming, self.saved),
             (ratio, *parameters),
             backward,
             f"{type(layer).__name__}.relevance",
@@ -203,6 +209,15 @@ class Layer:
         out = record(z, (x, *parameters), backward, type(self).__name__)
         return [Step(name or type(self).__name__.lower(), self, x, out, saved)]
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # `conv.weight = other` must reach the forward pass and the optimiser too
+        if name in self.__dict__.get("_parameters", {}):
+            if value is None:
+                del self._parameters[name]
+            else:
+                self._parameters[name] = value
+        super().__setattr__(name, value)
+
     # ---- parameters ------------------------------------------------------------------
     def add_parameter(self, name: str, array: Any, backend: str | Backend, dtype: Any) -> Tensor:
         """Register a trainable tensor under a stable name."""
@@ -304,6 +319,18 @@ class Layer:
                 )
         for name, p in own.items():
             p.data = p.backend.asarray(arrays[name])
+
+
+@contextlib.contextmanager
+def evaluating(model: Layer) -> Iterator[None]:
+    """Evaluation mode for a while; every layer gets back its own mode, frozen ones too."""
+    modes = [(part, part.training) for part in (model, *(p for _, p in model.named_layers()))]
+    model.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
 
 
 def pair(value: int | tuple[int, int], what: str, least: int) -> tuple[int, int]:

@@ -2,8 +2,9 @@
 
 Training spends much of its time carrying large maps to and from memory: the
 convolution writes one, the bias, the ReLU and the pooling each read and write
-one.  A block does all four where the numbers still are in the core's cache.  Its
-methods are those of its three layers composed, in the closed trio's terms::
+one.  A block hands all of it to the backend at once, which may add the bias and
+rectify while the numbers still are in registers.  Its methods are those of its three
+layers composed, in the closed trio's terms::
 
     forward              a, winners = pool(relu(conv(x, W) + b))
     adjoint of forward   g = unpool(dL/da * [a > 0]);  then as Conv2d for dL/dz = g
@@ -11,8 +12,7 @@ methods are those of its three layers composed, in the closed trio's terms::
     adjoint of relevance dL/dratio = [a > 0] * (conv(u, W) at the winners);  dL/dW += conv_W(u, s)
 
 The pooled activation serves as the gate: a winner is active just when its maximum is
-positive.  Where all of a window is inactive another winner may be named than by
-pooling after ReLU, but nothing passes there.
+positive, and where all of a window is inactive nothing passes.
 
 :func:`fuse` finds the blocks in a chain of layers.  ``Sequential.trace(x,
 fused=True)`` uses them, and so does the trainer; the readable layers are the
@@ -27,6 +27,7 @@ from typing import Any
 
 from minifbi.autograd import Tensor
 from minifbi.backends import Array, Backend, Window, output_size
+from minifbi.errors import ShapeError
 from minifbi.layers.base import Gradients, Layer
 from minifbi.layers.conv import Conv2d
 from minifbi.layers.pooling import MaxPool2d
@@ -53,14 +54,18 @@ class ConvBlock(Layer):
     conv : Conv2d
         Its parameters are the block's.
     pool : MaxPool2d, optional
+    pool_name : str
+        For error messages.
     """
 
     functional = True
     proportional = True
 
-    def __init__(self, conv: Conv2d, pool: MaxPool2d | None = None) -> None:
+    def __init__(
+        self, conv: Conv2d, pool: MaxPool2d | None = None, pool_name: str = "pool"
+    ) -> None:
         super().__init__()
-        self.conv, self.pool = conv, pool
+        self.conv, self.pool, self.pool_name = conv, pool, pool_name
         self.window: Window | None = (
             None if pool is None else (pool.kernel_size, pool.stride, pool.padding)
         )
@@ -74,7 +79,10 @@ class ConvBlock(Layer):
     def check_input(self, shape: tuple[int, ...]) -> None:
         self.conv.check_input(shape)
         if self.pool is not None:
-            self.pool.check_input((shape[0], self.conv.out_channels, *self._size(shape[2:])))
+            try:
+                self.pool.check_input((shape[0], self.conv.out_channels, *self._size(shape[2:])))
+            except ShapeError as error:
+                raise ShapeError(f"layer {self.pool_name!r}: {error}") from None
 
     def _size(self, size: Any) -> tuple[int, int]:
         """Height and width of the convolution's output."""
@@ -143,7 +151,8 @@ def fuse(layers: Sequence[tuple[str, Layer]]) -> Iterator[tuple[str, Layer]]:
         name, layer = layers[position]
         kinds = [type(follower) for _, follower in layers[position : position + 3]]
         if kinds == [Conv2d, ReLU, MaxPool2d]:
-            yield name, ConvBlock(layer, layers[position + 2][1])  # type: ignore[arg-type]
+            pool_name, pool = layers[position + 2]
+            yield name, ConvBlock(layer, pool, pool_name)  # type: ignore[arg-type]
             position += 3
         elif kinds[:2] == [Conv2d, ReLU]:
             yield name, ConvBlock(layer)  # type: ignore[arg-type]

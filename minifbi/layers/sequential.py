@@ -9,7 +9,7 @@ import numpy as np
 
 from minifbi.autograd import Tensor, no_grad
 from minifbi.errors import ConfigError, NonFiniteError, ShapeError
-from minifbi.layers.base import Layer, Step
+from minifbi.layers.base import Layer, Step, evaluating
 from minifbi.layers.fused import fuse
 
 
@@ -110,16 +110,8 @@ class Sequential(Layer):
         input_shape : tuple of int
             Shape of one sample, without the batch: (1, 28, 28) for MNIST.
         """
-        modes = [(layer, layer.training) for _, layer in self.named_layers()]
-        own_mode = self.training
-        self.eval()
-        try:
-            with no_grad():
-                steps = self.trace(np.zeros((1, *input_shape)))
-        finally:
-            self.training = own_mode
-            for layer, mode in modes:
-                layer.training = mode
+        with evaluating(self), no_grad():
+            steps = self.trace(np.zeros((1, *input_shape)))
         rows = [("layer", "kind", "output shape", "parameters")]
         rows.append(("input", "", str(("N", *input_shape)).replace("'", ""), ""))
         for step in steps:

@@ -41,9 +41,12 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], None]) -> None:
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+        if isinstance(error, OSError):  # a failed write names no file by itself
+            reason = f"{error.strerror}; what was there before is kept"
+            raise OSError(error.errno, reason, str(path)) from error
         raise
     with contextlib.suppress(OSError):  # not every file system can sync a folder
         folder = os.open(path.parent, os.O_RDONLY)

@@ -50,7 +50,7 @@ class Progress:
                 file=stream,
                 dynamic_ncols=True,
                 mininterval=0.2,
-                bar_format="{percentage:3.0f}%|{bar:20}| {rate_fmt}, {remaining} left {postfix}",
+                bar_format="{percentage:3.0f}%|{bar:20}| {rate_fmt}, {remaining} left{postfix}",
             )
 
     def batch(self, images: int, accuracy: float, task: float, fbi: float | None) -> None:

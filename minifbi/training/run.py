@@ -17,6 +17,7 @@ metrics.jsonl is made from it anew each epoch, so that the two never disagree.
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import platform
 from pathlib import Path
@@ -52,12 +53,21 @@ class RunFolderError(MinifbiError):
 def default_folder(config: TrainConfig) -> Path:
     """A fresh folder under ``runs/`` named after what is trained."""
     kind = f"fbi{config.fbi_weight:g}" if config.fbi_weight else "conventional"
-    name = f"{config.model}-{config.dataset}-{kind}-seed{config.seed}"
+    data = config.dataset if config.data_dir is None else Path(config.data_dir).name
+    name = f"{config.model}-{data}-{kind}-seed{config.seed}"
     folder, count = Path("runs") / name, 1
     while folder.exists():
         count += 1
         folder = Path("runs") / f"{name}-{count}"
     return folder
+
+
+def _load_data(config: TrainConfig) -> Dataset:
+    """What the configuration names; a folder goes by its own name, unless it is a known set's."""
+    name: str | None = config.dataset
+    if config.data_dir is not None and config.dataset == TrainConfig.dataset:
+        name = Path(config.data_dir).name
+    return load_dataset(name or "data", data_dir=config.data_dir, num_classes=config.num_classes)
 
 
 def claim_folder(folder: Path) -> None:
@@ -112,11 +122,11 @@ def train(
     backend = get_backend(config.backend)
     chosen = _why(config.backend, backend)
     config = dataclasses.replace(config, backend=backend.name)
-    data = dataset or load_dataset(
-        config.dataset, data_dir=config.data_dir, num_classes=config.num_classes
-    )
-    folder = default_folder(config) if out is None else Path(out)
+    if config.data_dir is not None:  # so that --resume finds it from anywhere
+        config = dataclasses.replace(config, data_dir=str(Path(config.data_dir).resolve()))
+    data = dataset or _load_data(config)
     trainer = Trainer(config, data)
+    folder = default_folder(config) if out is None else Path(out)
     claim_folder(folder)
     write_json(folder / "config.json", {**config.to_dict(), "versions": _versions()})
     return _go_on(trainer, folder, quiet, chosen)
@@ -163,15 +173,29 @@ def resume(
         config = TrainConfig.from_dict(values)  # type: ignore[arg-type]
     except (ConfigError, TypeError) as error:
         raise CheckpointError(f"the configuration in {folder} cannot be used: {error}") from error
+    if meta and (folder / "config.json").exists():
+        _check_same_run(folder, config)
     if epochs is not None:
         config = dataclasses.replace(config, epochs=epochs)
-    data = dataset or load_dataset(
-        config.dataset, data_dir=config.data_dir, num_classes=config.num_classes
-    )
+    data = dataset or _load_data(config)
     trainer = Trainer(config, data)
     if meta:
         trainer.load_state(arrays, meta)
+    if trainer.epoch < config.epochs:  # not complete, or not any more
+        write_json(folder / "config.json", {**config.to_dict(), "versions": _versions()})
+        (folder / "result.json").unlink(missing_ok=True)
     return _go_on(trainer, folder, quiet)
+
+
+def _check_same_run(folder: Path, config: TrainConfig) -> None:
+    """Raise unless checkpoint.npz is that of the run that config.json describes."""
+    ours, stored = config.to_dict(), _read_config(folder)
+    for name, value in ours.items():
+        if name != "epochs" and name in stored and stored[name] != value:
+            raise CheckpointError(
+                f"{folder / 'checkpoint.npz'} belongs to another model or run: its {name} is "
+                f"{value!r}, config.json says {stored[name]!r}; nothing was changed"
+            )
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -207,7 +231,14 @@ def _why(asked: str, backend: Backend) -> str:
 
 def _go_on(trainer: Trainer, folder: Path, quiet: bool, note: str = "") -> dict[str, Any]:
     """Train the epochs that are left, and finish the folder."""
+    try:  # before hours of training, not after
+        importlib.import_module("minifbi.plots")
+    except ImportError as error:
+        raise MinifbiError(f"figures need matplotlib: {error}; `pip install matplotlib`") from error
     config, images = trainer.config, len(trainer.dataset.train)
+    for name in FILES:  # what a kill in the middle of writing has left behind
+        for leftover in folder.glob(f".{name}.*.tmp"):
+            leftover.unlink(missing_ok=True)
     progress = Progress(config.epochs * images, trainer.epoch * images, quiet)
     try:
         progress.say(
@@ -223,19 +254,23 @@ def _go_on(trainer: Trainer, folder: Path, quiet: bool, note: str = "") -> dict[
             if trainer.best["epoch"] == trainer.epoch:
                 save_checkpoint(folder / "best.npz", arrays, meta)
             save_checkpoint(folder / "checkpoint.npz", arrays, meta)
-            write_text(
-                folder / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in trainer.records)
-            )
+            _write_log(trainer, folder)
             progress.say(describe_epoch(record, config.epochs))
     finally:
         progress.close()
     return _finish(trainer, folder, progress)
 
 
+def _write_log(trainer: Trainer, folder: Path) -> None:
+    text = "".join(json.dumps(record) + "\n" for record in trainer.records)
+    write_text(folder / "metrics.jsonl", text)
+
+
 def _finish(trainer: Trainer, folder: Path, progress: Progress) -> dict[str, Any]:
     """Test once, draw, and write result.json last: it says that the run is complete."""
     from minifbi.plots import plot_activations, plot_curves, save_figure
 
+    _write_log(trainer, folder)  # again: a kill may have come between checkpoint and log
     dataset, config, last = trainer.dataset, trainer.config, trainer.records[-1]
     accuracy, loss = evaluate(trainer.model, dataset.test)
     result = {
@@ -265,7 +300,14 @@ def _finish(trainer: Trainer, folder: Path, progress: Progress) -> dict[str, Any
     save_figure(figure, folder / "curves.png")
     image, label = example_image(dataset)
     save_figure(
-        plot_activations(trainer.model, image, label, title=title), folder / "activations.png"
+        plot_activations(
+            trainer.model,
+            image,
+            label,
+            title=title,
+            start="predicted" if config.fbi_start == "predicted" else "target",
+        ),
+        folder / "activations.png",
     )
     write_json(folder / "result.json", result)
     progress.say(f"test accuracy {accuracy:.4f}; figures and numbers are in {folder}")

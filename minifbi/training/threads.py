@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
+import contextlib
+import importlib
 
 from minifbi.errors import ConfigError
 
@@ -23,10 +24,9 @@ def set_threads(count: int) -> None:
     """
     if count < 1:
         raise ConfigError(f"threads={count!r}: expected at least 1")
-    if importlib.util.find_spec("numba") is not None:
-        import numba
-
-        most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+    with contextlib.suppress(ImportError):  # without Numba there is only NumPy to tell
+        numba = importlib.import_module("numba")
+        most = numba.config.NUMBA_NUM_THREADS
         if count > most:
             raise ConfigError(
                 f"threads={count}: Numba may take {most} here; set NUMBA_NUM_THREADS={count} "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,12 +15,13 @@ from minifbi.backends import get_backend
 from minifbi.datasets import Dataset, Split
 from minifbi.errors import CheckpointError, NonFiniteError, ShapeError
 from minifbi.layers import Sequential
+from minifbi.layers.base import evaluating
 from minifbi.models import build_model
-from minifbi.optim import OPTIMIZERS, SGD, Adam, Optimizer, learning_rate
+from minifbi.optim import SGD, Adam, Optimizer, learning_rate
 from minifbi.training.config import TrainConfig
 from minifbi.training.gate import Gate
 from minifbi.training.progress import Progress
-from minifbi.training.three_step import three_step
+from minifbi.training.three_step import Losses, three_step
 
 HISTORY = ("step", "task_loss", "fbi_loss")
 VALIDATIONS = ("val_step", "val_accuracy")
@@ -40,18 +42,13 @@ def evaluate(model: Sequential, split: Split, batch_size: int = 500) -> tuple[fl
         Share of images whose largest logit is the label's, 0 to 1.
     loss : float
     """
-    mode = model.training
-    model.eval()
     correct, loss = 0, 0.0
-    try:
-        with no_grad():
-            for begin in range(0, len(split), batch_size):
-                x, labels = split.batch(slice(begin, begin + batch_size), model.dtype)
-                logits = model(x)
-                correct += int((logits.numpy().argmax(axis=1) == labels).sum())
-                loss += cross_entropy(logits, labels).item() * len(labels)
-    finally:
-        model.train(mode)
+    with evaluating(model), no_grad():
+        for begin in range(0, len(split), batch_size):
+            x, labels = split.batch(slice(begin, begin + batch_size), model.dtype)
+            logits = model.trace(x, fused=True)[-1].z
+            correct += int((logits.numpy().argmax(axis=1) == labels).sum())
+            loss += cross_entropy(logits, labels).item() * len(labels)
     return correct / len(split), loss / len(split)
 
 
@@ -60,7 +57,6 @@ def make_optimizer(config: TrainConfig, model: Sequential) -> Optimizer:
     lr = float(config.lr)  # type: ignore[arg-type]  # TrainConfig has filled it in
     if config.optimizer == "sgd":
         return SGD(model.parameters(), lr, config.momentum, config.weight_decay)
-    assert OPTIMIZERS[config.optimizer] is Adam
     return Adam(model.parameters(), lr, weight_decay=config.weight_decay)
 
 
@@ -191,17 +187,9 @@ class Trainer:
             self.best = {"epoch": self.epoch, "val_accuracy": accuracy}
         return record
 
-    def _update(
-        self,
-        x: Any,
-        labels: Any,
-        task: list[float],
-        fbi: list[float],
-        terms: list[dict[str, float]],
-    ) -> int:
-        """One step on one batch; return how many of its images were right."""
+    def _three_step(self, x: Any, labels: Any) -> Losses:
         config = self.config
-        losses = three_step(
+        return three_step(
             self.model,
             x,
             labels,
@@ -212,6 +200,19 @@ class Trainer:
             stabilizer=config.fbi_stabilizer,
             measure_fbi=self.step % config.gate_interval == 0,
         )
+
+    def _update(
+        self,
+        x: Any,
+        labels: Any,
+        task: list[float],
+        fbi: list[float],
+        terms: list[dict[str, float]],
+    ) -> int:
+        """One step on one batch; return how many of its images were right."""
+        config = self.config
+        with np.errstate(all="ignore"):  # what overflows is found, and said, below
+            losses = self._three_step(x, labels)
         task.append(losses.task_loss.item())
         if losses.fbi_loss is not None:
             fbi.append(losses.fbi_loss.item())
@@ -221,7 +222,7 @@ class Trainer:
                 f"the loss became {losses.loss.item()} at step {self.step + 1} of epoch "
                 f"{self.epoch + 1} (task loss {task[-1]:g}, FBI loss "
                 f"{fbi[-1] if losses.fbi_loss is not None else 'not computed'}); "
-                f"try a smaller learning rate than {self.optimizer.lr:g}"
+                f"try a smaller learning rate than {config.lr:g}"
             )
         self.optimizer.lr = learning_rate(
             float(config.lr),  # type: ignore[arg-type]
@@ -229,7 +230,8 @@ class Trainer:
             self.step,
             config.epochs * self.steps_per_epoch,
         )
-        self.optimizer.step()
+        with np.errstate(all="ignore"):
+            self.optimizer.step()
         self.step += 1
         measured = fbi[-1] if losses.fbi_loss is not None else math.nan
         for name, value in zip(HISTORY, (self.step, task[-1], measured), strict=True):
@@ -266,6 +268,7 @@ class Trainer:
             "input_shape": list(self.dataset.image_shape),
             "num_classes": self.dataset.num_classes,
             "class_names": list(self.dataset.class_names),
+            "data": self._data_facts(),
             "epoch": self.epoch,
             "step": self.step,
             "gate_step": self.gate.step,
@@ -276,6 +279,15 @@ class Trainer:
             "best": self.best,
         }
         return arrays, meta
+
+    def _data_facts(self) -> dict[str, Any]:
+        """What tells one data set from another: its name, sizes, and a checksum of the labels."""
+        splits = (self.dataset.train, self.dataset.validation, self.dataset.test)
+        return {
+            "name": self.dataset.name,
+            "images": [len(split) for split in splits],
+            "labels": [zlib.crc32(split.labels.tobytes()) for split in splits],
+        }
 
     def load_state(self, arrays: Mapping[str, Mapping[str, Any]], meta: Mapping[str, Any]) -> None:
         """Go on from where :meth:`state` was taken.
@@ -291,6 +303,12 @@ class Trainer:
                     f"images are {self.dataset.image_shape}, the checkpoint was trained on "
                     f"{tuple(meta['input_shape'])}"
                 )
+            if meta["data"] != self._data_facts():
+                raise CheckpointError(
+                    f"the checkpoint was trained on other data: {meta['data']['name']} with "
+                    f"{meta['data']['images']} images, these are {self.dataset.name} with "
+                    f"{self._data_facts()['images']}, or their labels differ"
+                )
             self.model.load_state_dict(arrays["parameters"])
             self.optimizer.load_state_dict(arrays["optimizer"])
             self.rng.bit_generator.state = meta["rng"]
@@ -299,5 +317,7 @@ class Trainer:
             self.epoch, self.step = meta["epoch"], meta["step"]
             self.gate.step, self.seconds = meta["gate_step"], meta["seconds"]
             self.records, self.best = list(meta["records"]), dict(meta["best"])
-        except (KeyError, TypeError, AttributeError, ShapeError) as error:
+        except CheckpointError:
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise CheckpointError(f"the checkpoint does not fit this run: {error}") from error

@@ -37,11 +37,11 @@ def l1_difference(x: Array, ratio: Array, sums: Array) -> None:
 def _piece_difference_backward(
     x: Array, ratio: Array, scale: float, grad_x: Array, grad_ratio: Array
 ) -> None:
-    zero = x.dtype.type(0)
+    zero, one = x.dtype.type(0), x.dtype.type(1)  # a plain 1 would make it float64
     for i in range(x.shape[0]):
         difference = x[i] - x[i] * ratio[i]
         sign = scale if difference > zero else (-scale if difference < zero else zero)
-        grad_x[i] = sign * (1 - ratio[i])
+        grad_x[i] = sign * (one - ratio[i])
         grad_ratio[i] = -sign * x[i]
 
 

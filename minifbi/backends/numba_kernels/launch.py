@@ -15,6 +15,7 @@ from minifbi.backends.base import Array, Pair, output_size
 from minifbi.backends.numba_kernels import conv, conv_few, elementwise, machine
 from minifbi.backends.numba_kernels.pack import pack_weight
 from minifbi.backends.numba_kernels.taps import forward_taps
+from minifbi.errors import ShapeError
 
 # Work below this, in multiply-adds, takes less time than sharing it.
 WORTH_SHARING = 2e6
@@ -111,8 +112,10 @@ def forward(
     x: Array, weight: Array, bias: Array | None, relu: bool, stride: Pair, padding: Pair
 ) -> Array:
     """The convolution, with bias and ReLU if asked."""
-    (h, w), (o, _, kh, kw) = x.shape[2:], weight.shape
+    (h, w), (o, c, kh, kw) = x.shape[2:], weight.shape
     oh, ow = output_size((h, w), (kh, kw), stride, padding)
+    if x.shape[1] != c or min(oh, ow) < 1:  # a kernel checks no bounds
+        raise ShapeError(f"conv2d: an input of shape {x.shape} and a weight of {weight.shape}")
     rows, row_order = forward_taps(h, oh, kh, stride[0], padding[0])
     columns, column_order = forward_taps(w, ow, kw, stride[1], padding[1])
     filled = np.zeros(o + machine.ROWS, dtype=x.dtype)
@@ -190,6 +193,8 @@ def convolve_few(
 
 def gate(g: Array, a: Array) -> Array:
     """g where a > 0, else 0; (N, C, H, W)."""
+    if g.shape != a.shape:
+        raise ShapeError(f"gate: arrays of shape {g.shape} and {a.shape}")
     g = batch_last(g)
     out = empty_batch_last(g.shape, g.dtype)
     arguments = (g.reshape(-1), batch_last(a).reshape(-1), out.reshape(-1))

@@ -3,8 +3,8 @@
 The maximum keeps its running winner per sample, and the branches are written as
 selections (``a if test else b``) between values already read, which become vector
 instructions; a read inside a branch would stay a branch.  The two
-transposes (`max_scatter`, `average_transpose`) do not scatter: each input pixel
-*gathers* from the few windows that contain it.  So every output is written once,
+transposes (`max_scatter`, `window_mean` with the transposed tables) do not scatter: each
+input pixel *gathers* from the few windows that contain it.  So every output is written once,
 by one thread, and in a fixed order.
 
 The tables come from :mod:`.taps`; all arrays are (C, H, W, N).

@@ -2,8 +2,7 @@
 
 Along one axis, output place ``q`` of a convolution reads input place
 ``q * stride + k - padding`` through weight ``k``.  Whatever falls outside the
-input is simply not in the table, so no kernel ever needs a padded copy or a test
-for the border.
+input is simply not in the table, so no inner loop ever tests for the border.
 
 A table has one row per place to be computed: (first place read, first weight
 used, number of them); both then advance by one.  For the transposed convolution
