@@ -14,10 +14,11 @@ maximum pooling       ``max_pool2d`` with its winners, and the two maps that the
                       window goes to its winner) and ``max_pool2d_gather`` (the
                       transpose: each window reads its winner).
 average pooling       ``avg_pool2d`` and its transpose.
-fused kernels         ``conv2d_relu_pool``, ``relu_unpool``, ``conv2d_gather``,
-                      ``l1_difference`` and ``l1_difference_backward``: several of the
-                      above, or elementwise steps, in one go.  They exist for speed
-                      only.  Their definition is the composition that
+fused kernels         ``conv2d_relu_pool``, ``relu_unpool``, ``bias_gradient``,
+                      ``conv2d_gather``, ``l1_difference`` and
+                      ``l1_difference_backward``: several of the above, or elementwise
+                      steps, in one go.  They exist for speed only.  Their definition is
+                      the composition that
                       :class:`~minifbi.backends.numpy_backend.NumpyBackend` spells out.
 ====================  =========================================================
 
@@ -72,6 +73,10 @@ class Backend(ABC):
     def warm(self) -> bool:
         """Whether the kernels are ready; if not, the first step has to compile them."""
         return True
+
+    def images(self, array: Any, dtype: Any) -> Array:
+        """Like :meth:`asarray`, for a batch of images, in the order that the kernels like best."""
+        return self.asarray(array, dtype)
 
     # ---- moving arrays ---------------------------------------------------------------
     @abstractmethod
@@ -171,6 +176,10 @@ class Backend(ABC):
         `g` and `a`, what ``conv2d_relu_pool`` returned, have one shape; `size` is that
         of the map before the pooling.
         """
+
+    @abstractmethod
+    def bias_gradient(self, g: Array, a: Array) -> Array:
+        """Sum of ``g * (a > 0)`` over samples and pixels: (N, O, H, W) -> (O,)."""
 
     @abstractmethod
     def conv2d_gather(

@@ -14,6 +14,7 @@ This file only prepares shapes and tables; the kernels are in
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -60,6 +61,10 @@ class NumbaBackend(NumpyBackend):
 
     def warm(self) -> bool:
         return is_cached(conv.conv)
+
+    def images(self, array: Any, dtype: Any) -> Array:
+        images = self.asarray(array, dtype)
+        return batch_first(batch_last(images)) if images.ndim == 4 else images
 
     # ---- the closed trio -------------------------------------------------------------
     def conv2d(self, x: Array, weight: Array, stride: Pair, padding: Pair) -> Array:
@@ -274,6 +279,14 @@ class NumbaBackend(NumpyBackend):
             return super().relu_unpool(g, a, winners, window, size)
         gated = gate(g, a)
         return self.max_pool2d_scatter(gated, winners, *window, size) if window else gated
+
+    def bias_gradient(self, g: Array, a: Array) -> Array:
+        if not compiled(g, a) or 0 in g.shape or g.shape != a.shape:
+            return super().bias_gradient(g, a)
+        g, a = batch_last(g), batch_last(a)
+        sums = np.empty(g.shape[:2], dtype=g.dtype)
+        run(elementwise.open_sums, ELEMENT * g.size, g, a, sums)
+        return sums.sum(axis=1)
 
     def conv2d_gather(
         self,

@@ -164,6 +164,9 @@ class NumpyBackend(Backend):
         gated = g * (a > 0)
         return self.max_pool2d_scatter(gated, winners, *window, size) if window else gated
 
+    def bias_gradient(self, g: Array, a: Array) -> Array:
+        return (g * (a > 0)).sum(axis=(0, 2, 3))
+
     def conv2d_gather(
         self,
         u: Array,

@@ -166,7 +166,8 @@ class Layer:
             If x is a Tensor of another backend or dtype.
         """
         if not isinstance(x, Tensor):
-            return Tensor(x, backend=self.backend, dtype=self.dtype)
+            array = self.backend.images(x, self.dtype)
+            return Tensor(array, backend=self.backend, dtype=self.dtype)
         if not self.parameters():
             return x  # nothing here that it could disagree with
         if x.backend is not self.backend:

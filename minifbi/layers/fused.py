@@ -111,7 +111,7 @@ class ConvBlock(Layer):
         if not saved.has_bias:
             return gradients
         # what the pooling sent back is a sum over fewer numbers than grad_z
-        return (*gradients, (grad * (saved.a > 0)).sum(axis=(0, 2, 3)))
+        return (*gradients, backend.bias_gradient(grad, saved.a))
 
     # ---- Eq. (2) ---------------------------------------------------------------------
     def relevance(self, backend: Backend, ratio: Array, saved: Any) -> Array:

@@ -55,6 +55,27 @@ def l1_difference_backward(
         _piece_difference_backward(x[part], ratio[part], scale, grad_x[part], grad_ratio[part])
 
 
+@jit(reorder=True)
+def _open_sum(g: Array, a: Array) -> float:
+    total = g.dtype.type(0)
+    zero = g.dtype.type(0)
+    for i in range(g.shape[0]):
+        value = g[i]
+        total += value if a[i] > 0 else zero
+    return total
+
+
+@jit(parallel=True)
+def open_sums(g: Array, a: Array, sums: Array) -> None:
+    """For each channel and row of (C, H, W, N), the sum of g where a > 0."""
+    channels, rows = sums.shape
+    size = g.shape[2] * g.shape[3]
+    flat_g, flat_a = g.reshape(-1), a.reshape(-1)
+    for item in numba.prange(channels * rows):
+        part = slice(item * size, (item + 1) * size)
+        sums[item // rows, item % rows] = _open_sum(flat_g[part], flat_a[part])
+
+
 @jit
 def _piece_gate(g: Array, a: Array, out: Array) -> None:
     zero = g.dtype.type(0)

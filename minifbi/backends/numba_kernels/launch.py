@@ -6,6 +6,7 @@ this folder wants, decides how the work is cut, and runs it.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numba
@@ -18,7 +19,7 @@ from minifbi.backends.numba_kernels.taps import forward_taps
 from minifbi.errors import ShapeError
 
 # Work below this, in multiply-adds, takes less time than sharing it.
-WORTH_SHARING = 2e6
+WORTH_SHARING = 5e6
 # What an elementwise pass costs per number, in multiply-adds: it waits for memory.
 ELEMENT = 16.0
 
@@ -39,7 +40,11 @@ FEW_CHANNELS = machine.ROWS // 2
 
 def batch_last(array: Array) -> Array:
     """(N, C, H, W) as a contiguous (C, H, W, N) array; a copy only if it must be."""
-    return np.require(array.transpose(1, 2, 3, 0), requirements=("C", "A", "W"))
+    last = array.transpose(1, 2, 3, 0)
+    flags = last.flags
+    if flags.c_contiguous and flags.aligned and flags.writeable:
+        return last  # as our own kernels left it
+    return np.require(last, requirements=("C", "A", "W"))
 
 
 def empty_batch_last(shape: tuple[int, ...], dtype: Any) -> Array:
@@ -48,7 +53,7 @@ def empty_batch_last(shape: tuple[int, ...], dtype: Any) -> Array:
     A vector that straddles two cache lines costs two loads.
     """
     dtype = np.dtype(dtype)
-    size = int(np.prod(shape)) * dtype.itemsize
+    size = math.prod(shape) * dtype.itemsize
     memory = np.empty(size + 64, dtype=np.uint8)
     start = -memory.ctypes.data % 64
     return memory[start : start + size].view(dtype).reshape(shape)
@@ -72,10 +77,10 @@ def run(kernel: Any, work: float, *arguments: Any) -> None:
     *arguments
         Of the kernel.
     """
-    threads = numba.get_num_threads()
-    if threads == 1 or work >= WORTH_SHARING:
+    if work >= WORTH_SHARING:
         kernel(*arguments)
         return
+    threads = numba.get_num_threads()
     numba.set_num_threads(1)
     try:
         kernel(*arguments)
@@ -133,7 +138,7 @@ def rows_together(x: Array, shape: tuple[int, ...], kernel_rows: int, width: int
     """
     out_rows, blocks = shape[1], -(-shape[3] // width)
     fitting = CACHED_NUMBERS // (width * x.shape[1] * x.shape[3]) - kernel_rows
-    sharing = out_rows * blocks // (2 * numba.get_num_threads())
+    sharing = out_rows * blocks // (2 * numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
     return min(max(fitting, kernel_rows, 1), max(sharing, 1), out_rows)
 
 
