@@ -315,3 +315,43 @@ def test_without_a_place_for_the_cache(monkeypatch):
     x = np.arange(5.0)
     double(x)
     assert x.tolist() == [0, 2, 4, 6, 8]
+
+
+class TestMemory:
+    """Memory of large arrays is used again, but never while anyone can still see it."""
+
+    def test_used_again_after_the_last_view(self):
+        from minifbi.backends.numba_kernels import memory
+
+        shape = (3, 7, 11, 4099)
+        first = memory.empty(shape, np.float32)
+        address = first.ctypes.data
+        assert address % 64 == 0
+        assert first.flags.c_contiguous
+        view = first[1:].transpose(1, 0, 2, 3)
+        del first
+        view[:] = 5
+        other = memory.empty(shape, np.float32)
+        assert other.ctypes.data != address
+        other[:] = 7
+        assert (view == 5).all()
+        del view
+        again = memory.empty(shape, np.float32)
+        assert again.ctypes.data == address
+
+    def test_small_arrays_are_left_to_the_allocator(self):
+        from minifbi.backends.numba_kernels import memory
+
+        small = memory.empty((3,), np.float64)
+        assert small.shape == (3,)
+        assert memory.empty((0, 4), np.float32).size == 0
+
+    def test_no_more_is_kept_than_the_limit(self, monkeypatch):
+        from minifbi.backends.numba_kernels import memory
+
+        monkeypatch.setattr(memory, "LIMIT", 8 << 20)
+        arrays = [memory.empty((n << 18,), np.float32) for n in (2, 3, 4, 5, 6)]
+        del arrays
+        assert memory._kept <= 8 << 20
+        held = sum(a.nbytes for kept in memory._unused.values() for a in kept)
+        assert held == memory._kept

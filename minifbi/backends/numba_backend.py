@@ -32,7 +32,6 @@ from minifbi.backends.numba_kernels.launch import (
     compiled,
     convolve,
     convolve_few,
-    empty_batch_last,
     forward,
     gate,
     maps,
@@ -40,6 +39,7 @@ from minifbi.backends.numba_kernels.launch import (
     run,
     window_taps,
 )
+from minifbi.backends.numba_kernels.memory import empty
 from minifbi.backends.numba_kernels.pack import pack_weight
 from minifbi.backends.numba_kernels.taps import (
     forward_taps,
@@ -172,8 +172,8 @@ class NumbaBackend(NumpyBackend):
         if not compiled(x) or min(shape) < 1:
             return super().max_pool2d(x, kernel, stride, padding)
         rows, columns = window_taps(forward_taps, x.shape[2:], out_size, kernel, stride, padding)
-        out = empty_batch_last(shape, x.dtype)
-        winners = empty_batch_last(shape, np.min_scalar_type(kernel[0] * kernel[1] - 1))
+        out = empty(shape, x.dtype)
+        winners = empty(shape, np.min_scalar_type(kernel[0] * kernel[1] - 1))
         run(pool.max_pool, ELEMENT * x.size, batch_last(x), rows, columns, kernel[1], out, winners)
         return batch_first(out), batch_first(winners)
 
@@ -184,7 +184,7 @@ class NumbaBackend(NumpyBackend):
         if not compiled(g) or min(*shape, *g.shape) < 1:
             return super().max_pool2d_scatter(g, winners, kernel, stride, padding, size)
         rows, columns = window_taps(transpose_taps, size, g.shape[2:], kernel, stride, padding)
-        out = empty_batch_last(shape, g.dtype)
+        out = empty(shape, g.dtype)
         geometry = (*pair(stride), *pair(padding), int(kernel[1]))
         run(
             pool.max_scatter,
@@ -207,7 +207,7 @@ class NumbaBackend(NumpyBackend):
         rows, columns = window_taps(
             forward_taps, x.shape[2:], winners.shape[2:], kernel, stride, padding
         )
-        out = empty_batch_last(shape, x.dtype)
+        out = empty(shape, x.dtype)
         run(
             pool.max_gather,
             ELEMENT * x.size,
@@ -226,7 +226,7 @@ class NumbaBackend(NumpyBackend):
         if not compiled(x) or min(*shape, *x.shape) < 1:
             return super().avg_pool2d(x, kernel, stride, padding)
         rows, columns = window_taps(forward_taps, x.shape[2:], out_size, kernel, stride, padding)
-        out = empty_batch_last(shape, x.dtype)
+        out = empty(shape, x.dtype)
         run(
             pool.window_mean,
             ELEMENT * out.size,
@@ -245,7 +245,7 @@ class NumbaBackend(NumpyBackend):
         if not compiled(g) or min(*shape, *g.shape) < 1:
             return super().avg_pool2d_transpose(g, kernel, stride, padding, size)
         rows, columns = window_taps(transpose_taps, size, g.shape[2:], kernel, stride, padding)
-        out = empty_batch_last(shape, g.dtype)
+        out = empty(shape, g.dtype)
         run(
             pool.window_mean,
             ELEMENT * out.size,
@@ -315,7 +315,7 @@ class NumbaBackend(NumpyBackend):
         if not compiled(x, ratio) or x.ndim != 4:
             return super().l1_difference_backward(x, ratio, scale)
         x, ratio = batch_last(x), batch_last(ratio)
-        grad_x, grad_ratio = (empty_batch_last(x.shape, x.dtype) for _ in range(2))
+        grad_x, grad_ratio = (empty(x.shape, x.dtype) for _ in range(2))
         run(
             elementwise.l1_difference_backward,
             ELEMENT * x.size,

@@ -6,7 +6,6 @@ this folder wants, decides how the work is cut, and runs it.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numba
@@ -14,6 +13,7 @@ import numpy as np
 
 from minifbi.backends.base import Array, Pair, output_size
 from minifbi.backends.numba_kernels import conv, conv_few, elementwise, machine
+from minifbi.backends.numba_kernels.memory import empty
 from minifbi.backends.numba_kernels.pack import pack_weight
 from minifbi.backends.numba_kernels.taps import forward_taps
 from minifbi.errors import ShapeError
@@ -45,18 +45,6 @@ def batch_last(array: Array) -> Array:
     if flags.c_contiguous and flags.aligned and flags.writeable:
         return last  # as our own kernels left it
     return np.require(last, requirements=("C", "A", "W"))
-
-
-def empty_batch_last(shape: tuple[int, ...], dtype: Any) -> Array:
-    """An uninitialised (C, H, W, N) array that starts at a cache line.
-
-    A vector that straddles two cache lines costs two loads.
-    """
-    dtype = np.dtype(dtype)
-    size = math.prod(shape) * dtype.itemsize
-    memory = np.empty(size + 64, dtype=np.uint8)
-    start = -memory.ctypes.data % 64
-    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 def batch_first(array: Array) -> Array:
@@ -155,7 +143,7 @@ def convolve(
     """Run the convolution kernel; `shape` is that of the result, (O, OH, OW, N)."""
     lanes = machine.lanes_of(x.dtype)
     band = rows_together(x, shape, kernel[0], machine.VECTORS * lanes)
-    out = empty_batch_last(shape, x.dtype)
+    out = empty(shape, x.dtype)
     work = float(out.size) * x.shape[1] * kernel[0] * kernel[1]
     arguments = (batch_last(x), packed, bias, relu, rows, columns, out, lanes, band, pair(kernel))
     run(conv.conv, work, *arguments)
@@ -180,7 +168,7 @@ def convolve_few(
     border = conv_few.border_of(x.shape[3], shape[2], kernel[1], stride, first)
     lanes = machine.lanes_of(x.dtype)
     band = rows_together(x, shape, kernel[0], machine.VECTORS * lanes)
-    out = empty_batch_last(shape, x.dtype)
+    out = empty(shape, x.dtype)
     run(
         conv_few.conv_few,
         float(out.size) * x.shape[1] * kernel[0] * kernel[1],
@@ -201,7 +189,7 @@ def gate(g: Array, a: Array) -> Array:
     if g.shape != a.shape:
         raise ShapeError(f"gate: arrays of shape {g.shape} and {a.shape}")
     g = batch_last(g)
-    out = empty_batch_last(g.shape, g.dtype)
+    out = empty(g.shape, g.dtype)
     arguments = (g.reshape(-1), batch_last(a).reshape(-1), out.reshape(-1))
     run(elementwise.gate, ELEMENT * out.size, *arguments)
     return batch_first(out)
