@@ -76,7 +76,9 @@ class _Builder:
             if i < len(widths):
                 self.layers[f"relu_{name}"] = ReLU()
             features = width
-        return Sequential(self.layers)
+        net = Sequential(self.layers)
+        net.input_shape = self.first
+        return net
 
 
 def alexnet(

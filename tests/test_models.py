@@ -10,6 +10,7 @@ import pytest
 from minifbi import models
 from minifbi.backends import get_backend
 from minifbi.errors import ConfigError, ShapeError
+from minifbi.layers import Flatten, Sequential
 from minifbi.models import MODELS, alexnet, build_model, lenet, mlp
 
 ALEXNET_MAPS = {
@@ -187,7 +188,7 @@ def test_backend_and_dtype_of_a_model(backend):
 # ---- words -----------------------------------------------------------------------------------
 def test_summary(backend):
     model = alexnet(backend=backend)
-    lines = model.summary((1, 28, 28)).splitlines()
+    lines = model.describe().splitlines()
     assert lines[0].split() == ["layer", "kind", "output", "shape", "parameters"]
     rows = {line.split()[0]: " ".join(line.split()[1:]) for line in lines[2:-2]}
     assert list(rows) == ["input", *ALEXNET_MAPS]
@@ -200,7 +201,7 @@ def test_summary(backend):
     assert rows["dense6"] == "Dense(288, 128, bias=True) (N, 128) 36,992"
     assert lines[-1] == f"84,762 parameters; K = 8 functional layers; float32, backend {backend}"
     assert model.training  # and the summary leaves the mode as it was
-    model.eval().summary((1, 28, 28))
+    model.eval().summary()
     assert not any(layer.training for _, layer in model.named_layers())
     with pytest.raises(ShapeError, match=r"layer 'dense6': .*\(N, 288\)"):
         model.summary((1, 32, 32))
@@ -221,3 +222,11 @@ def test_wrong_image_shapes(wrong):
 def test_no_classes():
     with pytest.raises(ConfigError, match="num_classes=0"):
         mlp(num_classes=0, backend="numpy")
+
+
+def test_summary_prints(capsys):
+    model = lenet((1, 28, 28), backend="numpy")
+    assert model.summary() is None
+    assert capsys.readouterr().out == model.describe((1, 28, 28)) + "\n"
+    with pytest.raises(ConfigError, match="summary"):
+        Sequential(Flatten()).summary()

@@ -161,7 +161,7 @@ net = Sequential(
     }
 )
 net.load_state_dict({"hidden.weight": W1, "out.weight": W2})
-print(net.summary((3,)))
+net.summary((3,))
 
 # %% [markdown]
 # **Steps 1 and 2.** `forward_pass` returns one `Step` for each layer. A step knows its input

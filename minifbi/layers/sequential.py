@@ -24,6 +24,8 @@ class Sequential(Layer):
     Attributes
     ----------
     layers : dict of str to Layer
+    input_shape : tuple of int or None
+        Shape of one sample, if the network was built for one.
 
     Examples
     --------
@@ -35,6 +37,7 @@ class Sequential(Layer):
 
     def __init__(self, *layers: Layer | Mapping[str, Layer]) -> None:
         super().__init__()
+        self.input_shape: tuple[int, ...] | None = None  # of one sample, where it is known
         if len(layers) == 1 and isinstance(layers[0], Mapping):
             self.layers = dict(layers[0])
         else:
@@ -102,14 +105,30 @@ class Sequential(Layer):
             x = steps[-1].z if steps else x
         return steps
 
-    def summary(self, input_shape: tuple[int, ...]) -> str:
-        """A table of layers, output shapes and numbers of parameters.
+    def summary(self, input_shape: tuple[int, ...] | None = None) -> None:
+        """Print a table of layers, output shapes and numbers of parameters.
 
         Parameters
         ----------
-        input_shape : tuple of int
-            Shape of one sample, without the batch: (1, 28, 28) for MNIST.
+        input_shape : tuple of int, optional
+            Shape of one sample, without the batch: (1, 28, 28) for MNIST.  The models
+            of :mod:`minifbi.models` know their own.
+
+        Raises
+        ------
+        ConfigError
+            If the shape is neither given nor known.
         """
+        print(self.describe(input_shape))
+
+    def describe(self, input_shape: tuple[int, ...] | None = None) -> str:
+        """The table that :meth:`summary` prints, as text."""
+        input_shape = input_shape or self.input_shape
+        if input_shape is None:
+            raise ConfigError(
+                "summary() does not know the shape of the input; pass that of one sample, "
+                "for example summary((1, 28, 28))"
+            )
         with evaluating(self), no_grad():
             steps = self.trace(np.zeros((1, *input_shape)))
         rows = [("layer", "kind", "output shape", "parameters")]
