@@ -50,7 +50,7 @@ def per_sample(array):
 @pytest.mark.parametrize("name", [n for n in NETS if n != "dropout"])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_closed_form(name, bias, start, seed, backend):
-    """a_i^- = a_{i-1}^+ * gradient of (start ratio . logits): NOTES, fact 1."""
+    """a_i^- = a_{i-1}^+ * gradient of (start ratio . logits) (docs/three-steps.md)."""
     steps, labels, relevances = two_passes(name, backend, start, bias, seed)
     chosen = start_by_hand(steps[-1].z.numpy(), start, labels)
     l1 = []
@@ -289,7 +289,7 @@ def test_objective_and_its_gradients_are_the_weighted_sum(fbi_weight, backend):
 
 @pytest.mark.parametrize("name", ["dense", "max", "avg"])
 def test_logits_start_bounds_each_term(name, backend):
-    """Without biases each term is at least |sum a_{i-1} - sum y|: NOTES, fact 6."""
+    """Without biases each term is at least |sum a_{i-1} - sum y|."""
     steps, _, relevances = two_passes(name, backend, "logits", bias=False)
     outputs = per_sample(steps[-1].z.numpy())
     for key, term in fbi.fbi_terms(steps, relevances).items():
