@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from minifbi.autograd import Tensor, enable_grad, is_grad_enabled, record
-from minifbi.autograd.functions import check_labels, multiply
+from minifbi.autograd.classification import check_labels
+from minifbi.autograd.functions import multiply
 from minifbi.backends import Array
 from minifbi.errors import ConfigError, ShapeError
 from minifbi.layers import Layer, Step

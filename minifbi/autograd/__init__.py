@@ -1,15 +1,7 @@
 """Reverse-mode automatic differentiation: tensors, their tape, a gradient checker."""
 
-from minifbi.autograd.functions import (
-    concatenate,
-    cross_entropy,
-    log_softmax,
-    maximum,
-    minimum,
-    softmax,
-    stack,
-    where,
-)
+from minifbi.autograd.classification import cross_entropy, log_softmax, softmax
+from minifbi.autograd.functions import concatenate, maximum, minimum, stack, where
 from minifbi.autograd.gradcheck import GradientReport, check_gradients
 from minifbi.autograd.tensor import Tensor, enable_grad, is_grad_enabled, no_grad, record
 

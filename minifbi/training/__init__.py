@@ -2,8 +2,9 @@
 
 from minifbi.training.checkpoint import load_checkpoint, save_checkpoint
 from minifbi.training.config import TrainConfig
+from minifbi.training.folder import RunFolderError, default_folder
 from minifbi.training.gate import Gate
-from minifbi.training.run import RunFolderError, default_folder, load_model, resume, train
+from minifbi.training.run import load_model, resume, train
 from minifbi.training.threads import set_threads
 from minifbi.training.three_step import Losses, three_step
 from minifbi.training.trainer import Trainer, evaluate

@@ -32,34 +32,9 @@ from minifbi.layers import Sequential
 from minifbi.models import build_model
 from minifbi.training.checkpoint import load_checkpoint, save_checkpoint, write_json, write_text
 from minifbi.training.config import TrainConfig
+from minifbi.training.folder import FILES, RunFolderError, claim_folder, default_folder
 from minifbi.training.progress import Progress, describe_epoch
 from minifbi.training.trainer import Trainer, evaluate
-
-FILES = (
-    "config.json",
-    "metrics.jsonl",
-    "checkpoint.npz",
-    "best.npz",
-    "curves.png",
-    "activations.png",
-    "result.json",
-)
-
-
-class RunFolderError(MinifbiError):
-    """A folder that cannot take, or does not hold, a run."""
-
-
-def default_folder(config: TrainConfig) -> Path:
-    """A fresh folder under ``runs/`` named after what is trained."""
-    kind = f"fbi{config.fbi_weight:g}" if config.fbi_weight else "conventional"
-    data = config.dataset if config.data_dir is None else Path(config.data_dir).name
-    name = f"{config.model}-{data}-{kind}-seed{config.seed}"
-    folder, count = Path("runs") / name, 1
-    while folder.exists():
-        count += 1
-        folder = Path("runs") / f"{name}-{count}"
-    return folder
 
 
 def _load_data(config: TrainConfig) -> Dataset:
@@ -68,26 +43,6 @@ def _load_data(config: TrainConfig) -> Dataset:
     if config.data_dir is not None and config.dataset == TrainConfig.dataset:
         name = Path(config.data_dir).name
     return load_dataset(name or "data", data_dir=config.data_dir, num_classes=config.num_classes)
-
-
-def claim_folder(folder: Path) -> None:
-    """Make the folder of a new run.
-
-    Raises
-    ------
-    RunFolderError
-        If it holds a run already (nothing is touched), or cannot be made.
-    """
-    found = [name for name in FILES if (folder / name).exists()]
-    if found:
-        raise RunFolderError(
-            f"{folder} already holds a run ({', '.join(found)}); nothing was changed. "
-            f"Choose another --out, or go on with --resume {folder}"
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunFolderError(f"cannot make the folder {folder}: {error.strerror}") from error
 
 
 def train(

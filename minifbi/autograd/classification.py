@@ -1,0 +1,82 @@
+"""Softmax and the cross-entropy of classification, written as one operation each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from minifbi.autograd.functions import exp
+from minifbi.autograd.tensor import Tensor, record
+from minifbi.backends import Array
+from minifbi.errors import ShapeError
+
+
+def log_softmax(logits: Tensor, axis: int = -1) -> Tensor:
+    """log(exp(y) / sum exp(y)) along `axis`, shifted by the maximum so that nothing overflows."""
+    xp = logits.backend.xp
+    shifted = logits.data - logits.data.max(axis=axis, keepdims=True)
+    value = shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))
+    return record(
+        value,
+        (logits,),
+        lambda g: (g - xp.exp(value) * g.sum(axis=axis, keepdims=True),),
+        "log_softmax",
+    )
+
+
+def softmax(logits: Tensor, axis: int = -1) -> Tensor:
+    """exp(y) / sum exp(y) along `axis`."""
+    return exp(log_softmax(logits, axis))
+
+
+def check_labels(labels: Any, batch: int, classes: int) -> Any:
+    """Labels as an int64 NumPy array (N,), after checking their shape, type and range."""
+    array = np.asarray(labels)
+    if array.shape != (batch,):
+        raise ShapeError(f"labels have shape {array.shape}, expected ({batch},): one an image")
+    if array.dtype.kind not in "iu":
+        raise ShapeError(f"labels must be integers, not {array.dtype}")
+    wrong = np.flatnonzero((array < 0) | (array >= classes))
+    if wrong.size:
+        raise ShapeError(
+            f"label {array[wrong[0]]} at position {wrong[0]} is outside 0..{classes - 1}, "
+            f"the classes of a net with {classes} outputs"
+        )
+    return array.astype(np.int64, copy=False)
+
+
+def cross_entropy(logits: Tensor, labels: Any) -> Tensor:
+    """Task loss L_TSK of Eq. (4): mean over the batch of -log softmax(logits)[label].
+
+    Parameters
+    ----------
+    logits : Tensor, shape (N, F)
+    labels : array_like of int, shape (N,)
+        Classes, 0 to F - 1.
+
+    Returns
+    -------
+    Tensor, shape ()
+
+    Raises
+    ------
+    ShapeError
+        If logits are not (N, F), or a label is not an integer in range.
+    """
+    if logits.ndim != 2 or logits.shape[0] == 0:
+        raise ShapeError(f"cross_entropy needs logits of shape (N, F), N > 0, got {logits.shape}")
+    n, classes = logits.shape
+    xp = logits.backend.xp
+    hot = (xp.arange(n), logits.backend.asarray(check_labels(labels, n, classes)))
+    # log_softmax and its gradient written out: softmax minus the one-hot label
+    shifted = logits.data - logits.data.max(axis=1, keepdims=True)
+    log_p = shifted - xp.log(xp.exp(shifted).sum(axis=1, keepdims=True))
+
+    def backward(g: Array) -> Sequence[Array]:
+        grad = xp.exp(log_p)
+        grad[hot] -= 1
+        return (grad * (g / n),)
+
+    return record(xp.asarray(-log_p[hot].mean()), (logits,), backward, "cross_entropy")
