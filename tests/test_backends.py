@@ -76,7 +76,7 @@ def test_a_named_backend_never_falls_back(without_numba, tmp_path):
 
 
 def test_numba_threads_sleep_while_they_wait():
-    """Spinning threads make a step ten times slower where anything else wants a core."""
+    """Spinning threads make a step several times slower where anything else wants a core."""
     code = (
         "import os; from minifbi import get_backend; get_backend('auto');"
         "print(os.environ.get('OMP_WAIT_POLICY'))"

@@ -38,7 +38,7 @@ def _load(name: str) -> Backend:
     if name == "numba":
         # Threads that wait for work may spin or sleep.  Spinning is a little faster on an idle
         # machine, but where anything else wants a core (a browser), the spinning threads are
-        # suspended in the middle of a kernel, and a step takes ten times as long.
+        # suspended in the middle of a kernel, and a step takes several times as long.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         try:
             importlib.import_module("numba")

@@ -97,10 +97,11 @@ def check_label_range(labels: NDArray[Any], num_classes: int, name: str) -> None
     bad = (labels < 0) | (labels >= num_classes)
     if bad.any():
         first = int(bad.argmax())
+        more = np.count_nonzero(bad) - 1
+        others = f" (and {more:,} more out of range)" if more else ""
         raise DataError(
-            f"{name}: label {labels[first]} at index {first} (and {np.count_nonzero(bad) - 1:,} "
-            f"more out of range); expected 0 to {num_classes - 1}, as num_classes is "
-            f"{num_classes}. Correct the labels or num_classes."
+            f"{name}: label {labels[first]} at index {first}{others}; expected 0 to "
+            f"{num_classes - 1}, as num_classes is {num_classes}. Correct the labels or num_classes."
         )
 
 
