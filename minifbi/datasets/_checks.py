@@ -101,7 +101,8 @@ def check_label_range(labels: NDArray[Any], num_classes: int, name: str) -> None
         others = f" (and {more:,} more out of range)" if more else ""
         raise DataError(
             f"{name}: label {labels[first]} at index {first}{others}; expected 0 to "
-            f"{num_classes - 1}, as num_classes is {num_classes}. Correct the labels or num_classes."
+            f"{num_classes - 1}, as num_classes is {num_classes}. Correct the labels or "
+            "num_classes."
         )
 
 
