@@ -36,10 +36,13 @@ def _load(name: str) -> Backend:
 
         return NumpyBackend()
     if name == "numba":
-        # Threads that wait for work may spin or sleep.  Spinning is a little faster on an idle
-        # machine, but where anything else wants a core (a browser), the spinning threads are
-        # suspended in the middle of a kernel, and a step takes several times as long.
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+        # Threads that wait for work may spin or sleep.  Waking a sleeping one costs as much as a
+        # small kernel; but where anything else wants a core (a browser), the spinning threads
+        # are suspended in the middle of a kernel, and a step takes several times as long.
+        # So they spin for about a millisecond, as long as Python takes between two kernels.
+        if "OMP_WAIT_POLICY" not in os.environ:
+            os.environ["OMP_WAIT_POLICY"] = "passive"
+            os.environ.setdefault("GOMP_SPINCOUNT", "30000")  # GNU's runtime, as in Numba's wheels
         try:
             importlib.import_module("numba")
         except Exception as error:  # a numba that does not fit its NumPy raises anything

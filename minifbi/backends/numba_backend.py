@@ -120,7 +120,9 @@ class NumbaBackend(NumpyBackend):
 
         x_tiles, o_tiles = -(-channels // group), -(-o_group // machine.WEIGHT_ROWS)
         tiles = (o_tiles, x_tiles, kh, len(columns), machine.WEIGHT_ROWS, tile_columns)
-        sums = np.zeros((sample_groups, o_groups, math.prod(tiles)), dtype=x.dtype)
+        numbers = math.prod(tiles)
+        filled = -(-numbers // lanes) * lanes  # a kernel writes whole vectors
+        sums = np.empty((sample_groups, o_groups, filled), dtype=x.dtype)
         run(
             conv_weight.conv_weight,
             float(g.size) * channels * kh * kw,
@@ -139,7 +141,7 @@ class NumbaBackend(NumpyBackend):
             (0,) * tile_columns,
         )
         # from tiles to (O, C, kh, kw), and without what filled up the last tiles
-        total = sums.sum(axis=0).reshape(o_groups, *tiles)
+        total = sums.sum(axis=0)[:, :numbers].reshape(o_groups, *tiles)
         if group == 1:
             result = total.transpose(0, 1, 5, 2, 3, 4, 6)  # o_groups, o_tiles, rows, C, kh, taps...
         else:

@@ -20,7 +20,7 @@ import numpy as np
 
 from minifbi.backends.numba_kernels.jit import jit
 from minifbi.backends.numba_kernels.machine import ROWS, VECTORS
-from minifbi.backends.numba_kernels.pack import pack_samples
+from minifbi.backends.numba_kernels.pack import pack_samples, scratch
 from minifbi.backends.numba_kernels.simd import tile_relu, tile_spread, tile_step, tile_store
 
 Array = Any
@@ -54,7 +54,7 @@ def _conv_band(
             low = min(low, row_taps[row, 0])
             high = max(high, row_taps[row, 0] + row_taps[row, 2])
     high = max(low, high)
-    packed = np.empty(max(1, (high - low) * x_columns * channels * width), x.dtype)
+    packed = scratch(max(1, (high - low) * x_columns * channels * width), x)
     pack_samples(
         x, packed, first_sample, (low, high), (0, channels), high - low, channels, 0, lanes, _BLOCK
     )

@@ -21,7 +21,7 @@ import numpy as np
 
 from minifbi.backends.numba_kernels.jit import jit
 from minifbi.backends.numba_kernels.machine import ROWS, VECTORS
-from minifbi.backends.numba_kernels.pack import pack_samples
+from minifbi.backends.numba_kernels.pack import pack_samples, scratch
 from minifbi.backends.numba_kernels.simd import tile_scale, tile_store, tile_zeros
 
 Array = Any
@@ -71,7 +71,7 @@ def _few_band(
             high = max(high, row_taps[row, 0] + row_taps[row, 2])
     high = max(low, high)
     wide = x_columns + 2 * border
-    packed = np.empty(max(1, (high - low) * wide * channels * width), x.dtype)
+    packed = scratch(max(1, (high - low) * wide * channels * width), x)
     pack_samples(
         x,
         packed,

@@ -30,16 +30,16 @@ import numpy as np
 
 from minifbi.backends.numba_kernels.jit import jit
 from minifbi.backends.numba_kernels.machine import WEIGHT_ROWS, WEIGHT_VECTORS
-from minifbi.backends.numba_kernels.pack import pack_samples
+from minifbi.backends.numba_kernels.pack import pack_samples, scratch
 from minifbi.backends.numba_kernels.simd import (
     tile_load,
     tile_outer,
     tile_store,
-    tile_zeros,
-    vector_sum,
+    vector_sums,
 )
 
 Array = Any
+INNERMOST_CACHE = 32 * 1024  # bytes
 _BLOCK = (0,) * WEIGHT_VECTORS  # a tuple's length is known at compile time
 
 
@@ -56,17 +56,14 @@ def _add_products(
     rows: int,
     columns: int,
     lanes: int,
-    fresh: bool,
     tile_columns: tuple[int, ...],
 ) -> None:
     """Add to the tile at sums[at] the products of ``rows * columns`` pixels.
 
     The strides are those from one pixel row, pixel, and row or column of the
-    tile to the next.  A `fresh` tile starts at zero.
+    tile to the next.
     """
-    tile = tile_zeros(sums, WEIGHT_ROWS, tile_columns)
-    if not fresh:
-        tile = tile_load(sums, at, WEIGHT_ROWS, tile_columns)
+    tile = tile_load(sums, at, WEIGHT_ROWS, tile_columns)
     for _ in range(rows):
         gj = gi
         xj = xi
@@ -124,9 +121,13 @@ def _conv_weight_part(
     g_strides = (g_row, g_pixel, width)
     tile_size = WEIGHT_ROWS * len(tile_columns) * lanes
     # the last taps of a kernel row may lie beyond it: read, but not used
-    packed_x = np.empty(x_tiles * height * x_row + len(tile_columns) * x_pixel, x.dtype)
-    packed_g = np.empty(o_tiles * band * g_row, x.dtype)
-    sums = np.empty(x_tiles * o_tiles * kh * column_taps.shape[0] * tile_size, x.dtype)
+    packed_x = scratch(x_tiles * height * x_row + len(tile_columns) * x_pixel, x)
+    packed_g = scratch(o_tiles * band * g_row, x)
+    sums = scratch(out.size * lanes, x)
+    sums[:] = 0
+    # rows of g that stay in the innermost cache, with the rows of x that they meet
+    fitting = INNERMOST_CACHE // x.itemsize - (kh - 1) * x_row
+    strip = max(1, fitting // (g_row + stride[0] * x_row))
 
     for first_sample in range(samples[0], samples[1], width):
         for row_start in range(0, g_rows, band):
@@ -166,36 +167,38 @@ def _conv_weight_part(
                 lanes,
                 _BLOCK,
             )
-            at = 0
             for pair in range(x_tiles * o_tiles):
                 # a last, smaller group of output channels fills only the beginning of `out`
                 o_tile, x_tile = pair // x_tiles, pair % x_tiles
-                for k in range(kh):
-                    q, place, count = row_taps[k]
-                    first = max(q, row_start)
-                    rows = min(q + count, row_stop) - first
-                    gi = (o_tile * band + first - row_start) * g_row
-                    xi = (x_tile * height + place + (first - q) * stride[0] - low) * x_row
-                    for tap in range(column_taps.shape[0]):
-                        g_column, x_column, columns = column_taps[tap]
-                        _add_products(
-                            sums,
-                            at,
-                            packed_g,
-                            gi + g_column * g_pixel,
-                            g_strides,
-                            packed_x,
-                            xi + x_column * x_pixel,
-                            x_strides,
-                            rows,
-                            columns,
-                            lanes,
-                            first_sample == samples[0] and row_start == 0,
-                            tile_columns,
-                        )
-                        at += tile_size
-    for i in range(sums.size // lanes):
-        out[i] = vector_sum(sums, i * lanes)
+                # a strip of rows stays in the innermost cache while all taps pass over it
+                for strip_start in range(row_start, row_stop, strip):
+                    strip_stop = min(strip_start + strip, row_stop)
+                    at = pair * kh * column_taps.shape[0] * tile_size
+                    for k in range(kh):
+                        q, place, count = row_taps[k]
+                        first = max(q, strip_start)
+                        rows = min(q + count, strip_stop) - first
+                        gi = (o_tile * band + first - row_start) * g_row
+                        xi = (x_tile * height + place + (first - q) * stride[0] - low) * x_row
+                        for tap in range(column_taps.shape[0]):
+                            g_column, x_column, columns = column_taps[tap]
+                            _add_products(
+                                sums,
+                                at,
+                                packed_g,
+                                gi + g_column * g_pixel,
+                                g_strides,
+                                packed_x,
+                                xi + x_column * x_pixel,
+                                x_strides,
+                                rows,
+                                columns,
+                                lanes,
+                                tile_columns,
+                            )
+                            at += tile_size
+    for i in range(0, out.size, lanes):
+        tile_store(vector_sums(sums, i * lanes), out, i, 0, 1, _BLOCK)
 
 
 @jit(parallel=True)

@@ -17,6 +17,7 @@ from minifbi.backends.numba_kernels.machine import ROWS
 from minifbi.backends.numba_kernels.simd import tile_load, tile_store
 
 Array = Any
+CACHE_LINE = 64
 
 
 def pack_weight(weight: Array, row_order: tuple[int, ...], column_order: tuple[int, ...]) -> Array:
@@ -38,6 +39,18 @@ def pack_weight(weight: Array, row_order: tuple[int, ...], column_order: tuple[i
     if full < tiles:
         packed[full, ..., : o - full * ROWS] = source[full * ROWS :].transpose(2, 3, 1, 0)
     return packed.reshape(-1)
+
+
+@jit
+def scratch(size: int, like: Array) -> Array:
+    """A flat array for a piece of work, uninitialised, that starts at a cache line.
+
+    A vector that straddles two cache lines costs two loads.
+    """
+    spare = CACHE_LINE // like.itemsize
+    memory = np.empty(size + spare, like.dtype)
+    start = (CACHE_LINE - memory.ctypes.data % CACHE_LINE) // like.itemsize
+    return memory[start : start + size]
 
 
 @jit

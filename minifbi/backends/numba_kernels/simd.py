@@ -55,5 +55,6 @@ tile_scale = _code.tile_scale
 # tile_outer(tile, g, gi, g_step, x, xi, x_step, rows, columns):
 #     tile[r, c] += g[gi + r * g_step : ... + lanes] * x[xi + c * x_step : ... + lanes]
 tile_outer = _code.tile_outer
-# vector_sum(array, index): sum of array[index : index + lanes]
-vector_sum = _code.vector_sum
+# vector_sums(array, index): a vector; its lane k is the sum of array[i : i + lanes],
+#     i = index + k * lanes
+vector_sums = _code.vector_sums

@@ -274,20 +274,31 @@ def tile_outer(
 
 
 @intrinsic
-def vector_sum(typingctx: Any, array: Any, index: Any) -> Any:
-    """Sum of the lanes of the vector at array[index], halving it again and again."""
-    vector_type = VectorType(array.dtype)
+def vector_sums(typingctx: Any, array: Any, index: Any) -> Any:
+    """A vector of sums: lane k adds up the k-th of the vectors at array[index], ..."""
+    result = types.UniTuple(VectorType(array.dtype), 1)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        vector = context.get_value_type(vector_type)
-        value = _load(builder, _pointer(context, builder, array, args[0], args[1]), vector)
-        undefined = ir.Constant(vector, ir.Undefined)
-        half = vector.count // 2
-        while half > 0:
-            upper = [min(lane + half, vector.count - 1) for lane in range(vector.count)]
-            picks = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), upper)
-            value = builder.fadd(value, builder.shuffle_vector(value, undefined, picks))
-            half //= 2
-        return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
+        vector = context.get_value_type(result.dtype)
+        lanes = vector.count
+        start = _pointer(context, builder, array, args[0], args[1])
+        parts = [
+            _load(builder, _at(builder, start, _intp(k * lanes)), vector) for k in range(lanes)
+        ]
+        # Each round folds every segment of two vectors in half and puts them side by side:
+        # [a0 a1 a2 a3], [b0 b1 b2 b3] -> [a0+a2 a1+a3 b0+b2 b1+b3] -> ...
+        segment = lanes
+        while segment > 1:
+            half = segment // 2
+            lower = [s + k for s in range(0, 2 * lanes, segment) for k in range(half)]
+            picks = ir.VectorType(ir.IntType(32), lanes)
+            low = ir.Constant(picks, lower)
+            high = ir.Constant(picks, [lane + half for lane in lower])
+            parts = [
+                builder.fadd(builder.shuffle_vector(a, b, low), builder.shuffle_vector(a, b, high))
+                for a, b in zip(parts[::2], parts[1::2], strict=True)
+            ]
+            segment = half
+        return context.make_tuple(builder, result, parts)
 
-    return array.dtype(array, types.intp), codegen
+    return result(array, types.intp), codegen

@@ -76,5 +76,7 @@ def tile_outer(
     return tile + down[:, None] * along[None]
 
 
-def vector_sum(array: Array, index: int) -> Any:
-    return array[index : index + lanes_of(array.dtype)].sum()
+def vector_sums(array: Array, index: int) -> Array:
+    lanes = lanes_of(array.dtype)
+    vectors = array[index : index + lanes * lanes].reshape(lanes, lanes)
+    return vectors.sum(axis=1)[None, None]
