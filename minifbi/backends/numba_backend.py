@@ -13,26 +13,18 @@ This file only prepares shapes and tables; the kernels are in
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
 from minifbi.backends.base import Array, Pair, Window, output_size
-from minifbi.backends.numba_kernels import conv, conv_weight, elementwise, machine, pool
+from minifbi.backends.numba_kernels import conv, convolutions, elementwise, machine, pool
 from minifbi.backends.numba_kernels.jit import is_cached
 from minifbi.backends.numba_kernels.launch import (
-    CACHED_NUMBERS,
     ELEMENT,
-    FEW_CHANNELS,
-    WEIGHT_CHANNEL_GROUP,
-    WEIGHT_PARTS,
     batch_first,
     batch_last,
     compiled,
-    convolve,
-    convolve_few,
-    forward,
     gate,
     maps,
     pair,
@@ -40,14 +32,22 @@ from minifbi.backends.numba_kernels.launch import (
     window_taps,
 )
 from minifbi.backends.numba_kernels.memory import empty
-from minifbi.backends.numba_kernels.pack import pack_weight
-from minifbi.backends.numba_kernels.taps import (
-    forward_taps,
-    grouped_weight_taps,
-    transpose_taps,
-    weight_taps,
-)
+from minifbi.backends.numba_kernels.taps import forward_taps, transpose_taps
+from minifbi.backends.numba_kernels.unpooled import Unpooled
 from minifbi.backends.numpy_backend import NumpyBackend
+
+
+def _apart(window: Window | None) -> TypeGuard[Window]:
+    """Whether a pooling's windows neither overlap nor reach beyond the map, and are small."""
+    if window is None:
+        return False
+    kernel, stride, padding = window
+    return (
+        padding == (0, 0)
+        and kernel[0] <= stride[0]
+        and kernel[1] <= stride[1]
+        and kernel[0] * kernel[1] <= machine.NO_WINNER
+    )
 
 
 class NumbaBackend(NumpyBackend):
@@ -70,86 +70,19 @@ class NumbaBackend(NumpyBackend):
     def conv2d(self, x: Array, weight: Array, stride: Pair, padding: Pair) -> Array:
         if not compiled(x, weight) or 0 in (*x.shape, *weight.shape):
             return super().conv2d(x, weight, stride, padding)
-        return forward(x, weight, None, False, stride, padding)
+        return convolutions.forward(x, weight, None, False, stride, padding)
 
     def conv2d_transpose(
         self, g: Array, weight: Array, stride: Pair, padding: Pair, size: Pair
     ) -> Array:
-        (oh, ow), (kh, kw) = g.shape[2:], weight.shape[2:]
-        shape = (weight.shape[1], *size, g.shape[0])
-        if not compiled(g, weight) or min(*shape, *g.shape) < 1:
+        if not compiled(g, weight) or min(*g.shape, weight.shape[1], *size) < 1:
             return super().conv2d_transpose(g, weight, stride, padding, size)
-        rows, row_order = transpose_taps(size[0], oh, kh, stride[0], padding[0])
-        columns, column_order = transpose_taps(size[1], ow, kw, stride[1], padding[1])
-        turned = weight.transpose(1, 0, 2, 3)
-        if shape[0] <= FEW_CHANNELS and stride[1] == 1:
-            # with stride 1 the transpose is a convolution with the kernel turned round
-            return convolve_few(
-                g, turned, rows, row_order, column_order, (1, padding[1] - kw + 1), shape
-            )
-        packed = pack_weight(turned, row_order, column_order)
-        bias = np.zeros(shape[0] + machine.ROWS, dtype=g.dtype)
-        return convolve(g, packed, bias, False, rows, columns, shape, (kh, kw))
+        return convolutions.transpose(g, weight, stride, padding, size)
 
     def conv2d_weight(self, x: Array, g: Array, kernel: Pair, stride: Pair, padding: Pair) -> Array:
-        batch, channels, h, w = x.shape
-        out_channels, oh, ow = g.shape[1:]
-        kh, kw = kernel
         if not compiled(x, g) or min(*x.shape, *g.shape) < 1:
             return super().conv2d_weight(x, g, kernel, stride, padding)
-        rows = weight_taps(h, oh, kh, stride[0], padding[0])
-        if channels >= machine.WEIGHT_CHANNELS:  # the tile's columns are channels
-            group, border = machine.WEIGHT_CHANNELS, 0
-            tile_columns = group
-            columns = weight_taps(w, ow, kw, stride[1], padding[1])
-        else:  # they are taps of one kernel row
-            group, border = 1, int(padding[1])
-            chunks = -(-kw // machine.WEIGHT_TAPS)
-            tile_columns = -(-kw // chunks)  # 7 taps as 4 + 3, not 5 + 2
-            columns = grouped_weight_taps(ow, chunks, tile_columns)
-        lanes = machine.lanes_of(x.dtype)
-        block = machine.WEIGHT_VECTORS * lanes
-
-        # who does what: fixed by the shapes alone, so that the result is too
-        blocks = -(-batch // block)
-        o_group = min(WEIGHT_CHANNEL_GROUP, out_channels)
-        o_groups = -(-out_channels // o_group)
-        sample_group = -(-blocks // max(1, WEIGHT_PARTS // o_groups)) * block
-        sample_groups = -(-batch // sample_group)
-        band = max(1, min(oh, CACHED_NUMBERS // (block * (w * channels + ow * o_group))))
-
-        x_tiles, o_tiles = -(-channels // group), -(-o_group // machine.WEIGHT_ROWS)
-        tiles = (o_tiles, x_tiles, kh, len(columns), machine.WEIGHT_ROWS, tile_columns)
-        numbers = math.prod(tiles)
-        filled = -(-numbers // lanes) * lanes  # a kernel writes whole vectors
-        sums = np.empty((sample_groups, o_groups, filled), dtype=x.dtype)
-        run(
-            conv_weight.conv_weight,
-            float(g.size) * channels * kh * kw,
-            batch_last(x),
-            batch_last(g),
-            sums,
-            rows,
-            columns,
-            pair(stride),
-            sample_group,
-            o_group,
-            band,
-            group,
-            border,
-            lanes,
-            (0,) * tile_columns,
-        )
-        # from tiles to (O, C, kh, kw), and without what filled up the last tiles
-        total = sums.sum(axis=0)[:, :numbers].reshape(o_groups, *tiles)
-        if group == 1:
-            result = total.transpose(0, 1, 5, 2, 3, 4, 6)  # o_groups, o_tiles, rows, C, kh, taps...
-        else:
-            result = total.transpose(0, 1, 5, 2, 6, 3, 4)
-        # an o_group that is no multiple of the rows has its filling in the middle
-        result = result.reshape(o_groups, o_tiles * machine.WEIGHT_ROWS, x_tiles * group, kh, -1)
-        result = result[:, :o_group].reshape(-1, x_tiles * group, kh, result.shape[-1])
-        return np.ascontiguousarray(result[:out_channels, :channels, :, :kw])
+        return convolutions.weight_gradient(x, g, kernel, stride, padding)
 
     def dense(self, x: Array, weight: Array) -> Array:
         # A matrix product is a convolution of 1 x 1 maps.  NumPy's would be as fast by
@@ -271,7 +204,9 @@ class NumbaBackend(NumpyBackend):
     ) -> tuple[Array, Array | None]:
         if not compiled(x, weight) or 0 in (*x.shape, *weight.shape):
             return super().conv2d_relu_pool(x, weight, bias, stride, padding, window)
-        a = forward(x, weight, bias, True, stride, padding)
+        if _apart(window):
+            return convolutions.pooled(x, weight, bias, stride, padding, *window[:2])
+        a = convolutions.forward(x, weight, bias, True, stride, padding)
         return self.max_pool2d(a, *window) if window else (a, None)
 
     def relu_unpool(
@@ -279,6 +214,8 @@ class NumbaBackend(NumpyBackend):
     ) -> Array:
         if not compiled(g, a) or 0 in g.shape:
             return super().relu_unpool(g, a, winners, window, size)
+        if _apart(window):  # nobody has won where a is not above 0
+            return Unpooled(g, winners, *window[:2], size)
         gated = gate(g, a)
         return self.max_pool2d_scatter(gated, winners, *window, size) if window else gated
 
@@ -300,6 +237,10 @@ class NumbaBackend(NumpyBackend):
         winners: Array | None,
         window: Window | None,
     ) -> Array:
+        if _apart(window) and compiled(u, weight) and 0 not in (*u.shape, *weight.shape):
+            return convolutions.pooled(
+                u, weight, None, stride, padding, *window[:2], winners=winners
+            )[0]
         z = self.conv2d(u, weight, stride, padding)
         gathered = self.max_pool2d_gather(z, winners, *window) if window else z
         return gate(gathered, a) if compiled(u, a) else gathered * (a > 0)

@@ -20,16 +20,63 @@ import numpy as np
 
 from minifbi.backends.numba_kernels.jit import jit
 from minifbi.backends.numba_kernels.machine import ROWS, VECTORS
-from minifbi.backends.numba_kernels.pack import pack_samples, scratch
+from minifbi.backends.numba_kernels.pack import Window, pack, scratch
 from minifbi.backends.numba_kernels.simd import tile_relu, tile_spread, tile_step, tile_store
 
 Array = Any
 _BLOCK = (0,) * VECTORS  # a tuple's length is known at compile time
 
 
+@jit(inline=True)
+def tile_of(
+    packed: Array,
+    w: Array,
+    bias: Array,
+    row_tap: Array,
+    column_tap: Array,
+    low: int,
+    wide: int,
+    channels: int,
+    tile_index: int,
+    kernel: tuple[int, int],
+    lanes: int,
+) -> Any:
+    """The tile of sums at one output pixel: ROWS output channels, one block of samples.
+
+    `packed` holds the input from row `low` on, `wide` columns a row; `bias` is where
+    the sums start.
+    """
+    width = VECTORS * lanes
+    first_row, first_row_weight, row_count = row_tap
+    first_column, first_column_weight, column_count = column_tap
+    tile = tile_spread(bias, tile_index * ROWS, ROWS, VECTORS)
+    for r in range(row_count):
+        xi = ((first_row + r - low) * wide + first_column) * channels * width
+        wi = (tile_index * kernel[0] + first_row_weight + r) * kernel[1] + first_column_weight
+        wi *= channels * ROWS
+        for _ in range(column_count * channels):
+            tile = tile_step(tile, packed, xi, w, wi, ROWS, VECTORS)
+            xi += width
+            wi += ROWS
+    return tile
+
+
+@jit
+def rows_read(row_taps: Array, row_start: int, row_stop: int, rows: int) -> tuple[int, int]:
+    """The input rows, from and to, that a band of output rows reads."""
+    low, high = rows, 0
+    for row in range(row_start, row_stop):
+        if row_taps[row, 2] > 0:
+            low = min(low, row_taps[row, 0])
+            high = max(high, row_taps[row, 0] + row_taps[row, 2])
+    return low, max(low, high)
+
+
 @jit
 def _conv_band(
     x: Array,
+    winners: Array,
+    window: Window,
     w: Array,
     bias: Array,
     relu: bool,
@@ -44,44 +91,48 @@ def _conv_band(
 ) -> None:
     """Rows row_start..row_stop of the output, all channels, for one block of samples."""
     width = VECTORS * lanes
-    channels, _, x_columns, _ = x.shape
+    channels = x.shape[0]
+    x_rows, x_columns = window[4], window[5]
     out_channels, _, out_columns, batch = out.shape
-    kh, kw = kernel
-    # the input rows that this band reads
-    low, high = x.shape[1], 0
-    for row in range(row_start, row_stop):
-        if row_taps[row, 2] > 0:
-            low = min(low, row_taps[row, 0])
-            high = max(high, row_taps[row, 0] + row_taps[row, 2])
-    high = max(low, high)
+    low, high = rows_read(row_taps, row_start, row_stop, x_rows)
     packed = scratch(max(1, (high - low) * x_columns * channels * width), x)
-    pack_samples(
-        x, packed, first_sample, (low, high), (0, channels), high - low, channels, 0, lanes, _BLOCK
+    pack(
+        x,
+        winners,
+        window,
+        packed,
+        first_sample,
+        (low, high),
+        (0, channels),
+        high - low,
+        channels,
+        0,
+        lanes,
+        _BLOCK,
     )
 
     samples = min(width, batch - first_sample)
     spare = np.empty(ROWS * width, x.dtype)
     flat_out = out.reshape(-1)
     plane = out.shape[1] * out_columns * batch
-    pixel = channels * width  # from one column to the next in `packed`
     for tile_index in range((out_channels + ROWS - 1) // ROWS):
         tile_channels = min(ROWS, out_channels - tile_index * ROWS)
         whole = samples == width and tile_channels == ROWS
-        w_tile = tile_index * kh * kw * channels * ROWS
         for row in range(row_start, row_stop):
-            first_row, first_row_weight, row_count = row_taps[row]
             for column in range(out_columns):
-                first_column, first_column_weight, column_count = column_taps[column]
-                tile = tile_spread(bias, tile_index * ROWS, ROWS, VECTORS)
-                for r in range(row_count):
-                    xi = ((first_row + r - low) * x_columns + first_column) * pixel
-                    wi = w_tile + ((first_row_weight + r) * kw + first_column_weight) * (
-                        channels * ROWS
-                    )
-                    for _ in range(column_count * channels):
-                        tile = tile_step(tile, packed, xi, w, wi, ROWS, VECTORS)
-                        xi += width
-                        wi += ROWS
+                tile = tile_of(
+                    packed,
+                    w,
+                    bias,
+                    row_taps[row],
+                    column_taps[column],
+                    low,
+                    x_columns,
+                    channels,
+                    tile_index,
+                    kernel,
+                    lanes,
+                )
                 if relu:
                     tile = tile_relu(tile)
                 to = tile_index * ROWS * plane + (row * out_columns + column) * batch + first_sample
@@ -97,6 +148,8 @@ def _conv_band(
 @jit(parallel=True)
 def conv(
     x: Array,
+    winners: Array,
+    window: Window,
     w: Array,
     bias: Array,
     relu: bool,
@@ -112,6 +165,8 @@ def conv(
     Parameters
     ----------
     x, out : arrays, batch last
+    winners, window
+        Of x, as in :func:`.pack.pack`.
     w : flat array
         From `pack_weight`.
     bias : array
@@ -132,6 +187,8 @@ def conv(
         row_start = item % bands * band
         _conv_band(
             x,
+            winners,
+            window,
             w,
             bias,
             relu,

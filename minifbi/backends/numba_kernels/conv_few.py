@@ -19,9 +19,10 @@ from typing import Any
 import numba
 import numpy as np
 
+from minifbi.backends.numba_kernels.conv import rows_read
 from minifbi.backends.numba_kernels.jit import jit
 from minifbi.backends.numba_kernels.machine import ROWS, VECTORS
-from minifbi.backends.numba_kernels.pack import pack_samples, scratch
+from minifbi.backends.numba_kernels.pack import Window, pack, scratch
 from minifbi.backends.numba_kernels.simd import tile_scale, tile_store, tile_zeros
 
 Array = Any
@@ -48,6 +49,8 @@ def border_of(size: int, out_size: int, kernel: int, stride: int, first: int) ->
 @jit
 def _few_band(
     x: Array,
+    winners: Array,
+    window: Window,
     w: Array,
     row_taps: Array,
     columns: tuple[int, int, int],
@@ -60,20 +63,18 @@ def _few_band(
 ) -> None:
     """Rows row_start..row_stop of the output, for one block of samples."""
     width = VECTORS * lanes
-    channels, _, x_columns, _ = x.shape
+    channels = x.shape[0]
+    x_rows, x_columns = window[4], window[5]
     out_channels, out_rows, out_columns, batch = out.shape
     kh, kw = kernel
     stride, first, border = columns
-    low, high = x.shape[1], 0
-    for row in range(row_start, row_stop):
-        if row_taps[row, 2] > 0:
-            low = min(low, row_taps[row, 0])
-            high = max(high, row_taps[row, 0] + row_taps[row, 2])
-    high = max(low, high)
+    low, high = rows_read(row_taps, row_start, row_stop, x_rows)
     wide = x_columns + 2 * border
     packed = scratch(max(1, (high - low) * wide * channels * width), x)
-    pack_samples(
+    pack(
         x,
+        winners,
+        window,
         packed,
         first_sample,
         (low, high),
@@ -115,6 +116,8 @@ def _few_band(
 @jit(parallel=True)
 def conv_few(
     x: Array,
+    winners: Array,
+    window: Window,
     w: Array,
     row_taps: Array,
     columns: tuple[int, int, int],
@@ -128,6 +131,8 @@ def conv_few(
     Parameters
     ----------
     x, out : arrays, batch last
+    winners, window
+        Of x, as in :func:`.pack.pack`.
     w : flat array
         (O, kh, kw, C), the taps in the order of the tables.
     row_taps : int array
@@ -145,6 +150,8 @@ def conv_few(
         row_start = item % bands * band
         _few_band(
             x,
+            winners,
+            window,
             w,
             row_taps,
             columns,

@@ -26,11 +26,10 @@ from __future__ import annotations
 from typing import Any
 
 import numba
-import numpy as np
 
 from minifbi.backends.numba_kernels.jit import jit
 from minifbi.backends.numba_kernels.machine import WEIGHT_ROWS, WEIGHT_VECTORS
-from minifbi.backends.numba_kernels.pack import pack_samples, scratch
+from minifbi.backends.numba_kernels.pack import Window, pack, scratch
 from minifbi.backends.numba_kernels.simd import (
     tile_load,
     tile_outer,
@@ -91,6 +90,8 @@ def _add_products(
 def _conv_weight_part(
     x: Array,
     g: Array,
+    winners: Array,
+    window: Window,
     out: Array,
     row_taps: Array,
     column_taps: Array,
@@ -106,7 +107,7 @@ def _conv_weight_part(
     """out = the gradient over some of the samples and for some of the output channels."""
     width = WEIGHT_VECTORS * lanes
     channels, x_rows, x_columns, _ = x.shape
-    _, g_rows, g_columns, _ = g.shape
+    g_rows, g_columns = window[4], window[5]
     kh = row_taps.shape[0]
     o_tiles = (channel_range[1] - channel_range[0] + WEIGHT_ROWS - 1) // WEIGHT_ROWS
     x_tiles = (channels + group - 1) // group
@@ -142,8 +143,10 @@ def _conv_weight_part(
                     low = min(low, place + (first - q) * stride[0])
                     high = max(high, place + (last - q) * stride[0] + 1)
             x_range = (low, max(low, high))
-            pack_samples(
+            pack(
                 x,
+                winners[:0],  # x is never pooled
+                (1, 1, 1, 1, x_rows, x_columns),
                 packed_x,
                 first_sample,
                 x_range,
@@ -155,8 +158,10 @@ def _conv_weight_part(
                 _BLOCK,
             )
             g_range = (row_start, row_stop)
-            pack_samples(
+            pack(
                 g,
+                winners,
+                window,
                 packed_g,
                 first_sample,
                 g_range,
@@ -205,6 +210,8 @@ def _conv_weight_part(
 def conv_weight(
     x: Array,
     g: Array,
+    winners: Array,
+    window: Window,
     parts: Array,
     row_taps: Array,
     column_taps: Array,
@@ -223,6 +230,8 @@ def conv_weight(
     ----------
     x : array (C, H, W, N)
     g : array (O, OH, OW, N)
+    winners, window
+        Of g, as in :func:`.pack.pack`.
     parts : array (groups of samples, groups of output channels, numbers)
         The numbers are tile after tile: (tile of g, tile of x, kernel row, tap or
         group of taps, row of the tile, column of the tile).
@@ -251,6 +260,8 @@ def conv_weight(
         _conv_weight_part(
             x,
             g,
+            winners,
+            window,
             parts[part, item % channel_groups],
             row_taps,
             column_taps,

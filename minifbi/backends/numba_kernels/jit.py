@@ -24,7 +24,11 @@ _SOURCES = tuple(
 
 
 def jit(
-    function: Callable[..., Any] | None = None, *, parallel: bool = False, reorder: bool = False
+    function: Callable[..., Any] | None = None,
+    *,
+    parallel: bool = False,
+    reorder: bool = False,
+    inline: bool = False,
 ) -> Any:
     """Compile a function on its first call, without the interpreter lock, cached on disk.
 
@@ -38,13 +42,17 @@ def jit(
     reorder : bool, default False
         Let the compiler add in another order, so that a sum becomes vector code.
         The order is still the same in every run.
+    inline : bool, default False
+        Put the function's code into its callers: a tile that it takes or returns then
+        stays in registers.
     """
     if function is None:
-        return lambda f: jit(f, parallel=parallel, reorder=reorder)
+        return lambda f: jit(f, parallel=parallel, reorder=reorder, inline=inline)
     options: dict[str, Any] = {
         "nogil": True,
         "parallel": parallel,
         "fastmath": {"reassoc"} if reorder else False,
+        "forceinline": inline,
         "error_model": "numpy",  # dividing by zero gives inf, and needs no test
         # entrances that nobody uses: less to compile
         "no_cfunc_wrapper": True,

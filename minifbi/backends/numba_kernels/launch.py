@@ -11,11 +11,9 @@ from typing import Any
 import numba
 import numpy as np
 
-from minifbi.backends.base import Array, Pair, output_size
-from minifbi.backends.numba_kernels import conv, conv_few, elementwise, machine
+from minifbi.backends.base import Array, Pair
+from minifbi.backends.numba_kernels import elementwise
 from minifbi.backends.numba_kernels.memory import empty
-from minifbi.backends.numba_kernels.pack import pack_weight
-from minifbi.backends.numba_kernels.taps import forward_taps
 from minifbi.errors import ShapeError
 
 # Work below this, in multiply-adds, takes less time than sharing it.
@@ -24,18 +22,6 @@ WORTH_SHARING = 5e6
 ELEMENT = 16.0
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-
-# The copies of a piece of work should stay in its core's own cache.  A core shares
-# 1 MB or so; this many numbers are half of it in float32.
-CACHED_NUMBERS = 128 * 1024
-# The weight gradient is computed in about so many pieces, the threads' work, each
-# of at most so many output channels.
-WEIGHT_PARTS = 8
-WEIGHT_CHANNEL_GROUP = 16
-
-
-# Up to so many output channels, the tile's rows are better used for pixels.
-FEW_CHANNELS = machine.ROWS // 2
 
 
 def batch_last(array: Array) -> Array:
@@ -99,89 +85,6 @@ def window_taps(
     rows, _ = taps(size[0], out_size[0], kernel[0], stride[0], padding[0])
     columns, _ = taps(size[1], out_size[1], kernel[1], stride[1], padding[1])
     return rows, columns
-
-
-def forward(
-    x: Array, weight: Array, bias: Array | None, relu: bool, stride: Pair, padding: Pair
-) -> Array:
-    """The convolution, with bias and ReLU if asked."""
-    (h, w), (o, c, kh, kw) = x.shape[2:], weight.shape
-    oh, ow = output_size((h, w), (kh, kw), stride, padding)
-    if x.shape[1] != c or min(oh, ow) < 1:  # a kernel checks no bounds
-        raise ShapeError(f"conv2d: an input of shape {x.shape} and a weight of {weight.shape}")
-    rows, row_order = forward_taps(h, oh, kh, stride[0], padding[0])
-    columns, column_order = forward_taps(w, ow, kw, stride[1], padding[1])
-    filled = np.zeros(o + machine.ROWS, dtype=x.dtype)
-    if bias is not None:
-        filled[:o] = bias
-    packed = pack_weight(weight, row_order, column_order)
-    return convolve(x, packed, filled, relu, rows, columns, (o, oh, ow, x.shape[0]), (kh, kw))
-
-
-def rows_together(x: Array, shape: tuple[int, ...], kernel_rows: int, width: int) -> int:
-    """Output rows in a piece of work.
-
-    The packed rows should stay in the cache, and every thread should get some work.
-    (The band only says who computes a row, so it may depend on the threads.)
-    """
-    out_rows, blocks = shape[1], -(-shape[3] // width)
-    fitting = CACHED_NUMBERS // (width * x.shape[1] * x.shape[3]) - kernel_rows
-    sharing = out_rows * blocks // (2 * numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
-    return min(max(fitting, kernel_rows, 1), max(sharing, 1), out_rows)
-
-
-def convolve(
-    x: Array,
-    packed: Array,
-    bias: Array,
-    relu: bool,
-    rows: Array,
-    columns: Array,
-    shape: tuple[int, ...],
-    kernel: Pair,
-) -> Array:
-    """Run the convolution kernel; `shape` is that of the result, (O, OH, OW, N)."""
-    lanes = machine.lanes_of(x.dtype)
-    band = rows_together(x, shape, kernel[0], machine.VECTORS * lanes)
-    out = empty(shape, x.dtype)
-    work = float(out.size) * x.shape[1] * kernel[0] * kernel[1]
-    arguments = (batch_last(x), packed, bias, relu, rows, columns, out, lanes, band, pair(kernel))
-    run(conv.conv, work, *arguments)
-    return batch_first(out)
-
-
-def convolve_few(
-    x: Array,
-    weight: Array,
-    rows: Array,
-    row_order: tuple[int, ...],
-    column_order: tuple[int, ...],
-    columns: tuple[int, int],
-    shape: tuple[int, ...],
-) -> Array:
-    """Run the kernel for few output channels; `columns` is (stride, first input column)."""
-    kernel = weight.shape[2:]
-    flat = np.ascontiguousarray(
-        weight[:, :, list(row_order)][:, :, :, list(column_order)].transpose(0, 2, 3, 1)
-    ).reshape(-1)
-    stride, first = int(columns[0]), int(columns[1])
-    border = conv_few.border_of(x.shape[3], shape[2], kernel[1], stride, first)
-    lanes = machine.lanes_of(x.dtype)
-    band = rows_together(x, shape, kernel[0], machine.VECTORS * lanes)
-    out = empty(shape, x.dtype)
-    run(
-        conv_few.conv_few,
-        float(out.size) * x.shape[1] * kernel[0] * kernel[1],
-        batch_last(x),
-        flat,
-        rows,
-        (stride, first, border),
-        out,
-        lanes,
-        band,
-        pair(kernel),
-    )
-    return batch_first(out)
 
 
 def gate(g: Array, a: Array) -> Array:

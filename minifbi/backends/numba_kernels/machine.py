@@ -36,6 +36,9 @@ WEIGHT_VECTORS = 1
 WEIGHT_CHANNELS = 4 if REGISTERS == 32 else 2
 WEIGHT_TAPS = 5 if REGISTERS == 32 else 3
 
+# Written for the winner of a window in which nothing is active.
+NO_WINNER = 255
+
 
 def lanes_of(dtype: Any) -> int:
     """How many numbers of a dtype fit into one vector."""

@@ -14,10 +14,11 @@ import numpy as np
 
 from minifbi.backends.numba_kernels.jit import jit
 from minifbi.backends.numba_kernels.machine import ROWS
-from minifbi.backends.numba_kernels.simd import tile_load, tile_store
+from minifbi.backends.numba_kernels.simd import tile_load, tile_pick, tile_store, tile_zeros
 
 Array = Any
 CACHE_LINE = 64
+Window = tuple[int, int, int, int, int, int]
 
 
 def pack_weight(weight: Array, row_order: tuple[int, ...], column_order: tuple[int, ...]) -> Array:
@@ -54,8 +55,10 @@ def scratch(size: int, like: Array) -> Array:
 
 
 @jit
-def pack_samples(
+def pack(
     x: Array,
+    winners: Array,
+    window: Window,
     flat: Array,
     first_sample: int,
     row_range: tuple[int, int],
@@ -71,6 +74,12 @@ def pack_samples(
     Parameters
     ----------
     x : array (C, H, W, N)
+        With winners, what belongs to the windows of a max-pooling, (C, OH, OW, N): then
+        the map that is copied has it at the winners' places and zeros elsewhere.
+    winners : array of x's shape, or of size 0
+        Each window's winner, ``row * kw + column``.
+    window : six int
+        The pooling's kernel and stride, no smaller than the kernel, and the map's H and W.
     flat : flat array
         Where to; missing samples and channels are zeros.
     first_sample : int
@@ -88,28 +97,91 @@ def pack_samples(
         As many as vectors in the block; its length is known when this is compiled.
     """
     width = len(vectors) * lanes
-    _, rows, columns, batch = x.shape
-    samples = min(width, batch - first_sample)
+    _, out_rows, out_columns, batch = x.shape
+    kh, kw, sh, sw, rows, columns = window
     groups = (channel_range[1] - channel_range[0] + group - 1) // group
     wide = columns + 2 * border
-    if border > 0 or channel_range[0] + groups * group > channel_range[1] or samples < width:
+    tiled = kh == sh and kw == sw and rows == out_rows * sh and columns == out_columns * sw
+    missing = channel_range[0] + groups * group > channel_range[1] or batch - first_sample < width
+    if border > 0 or missing or (winners.size > 0 and not tiled):
         for i in range(groups * height * wide * group * width):
             flat[i] = 0
-    source = x.reshape(-1)
-    plane = rows * columns * batch
     for tile in range(groups):
         first = channel_range[0] + tile * group
-        channels = min(group, channel_range[1] - first)
+        channels = (first, min(group, channel_range[1] - first))
         for row in range(row_range[0], row_range[1]):
             to = ((tile * height + row - row_range[0]) * wide + border) * group * width
-            for column in range(columns):
-                at = first * plane + (row * columns + column) * batch + first_sample
-                for channel in range(channels):
-                    if samples == width:
-                        values = tile_load(source, at, 1, vectors)
-                        tile_store(values, flat, to + channel * width, 0, 1, vectors)
-                    else:
-                        for n in range(samples):
-                            flat[to + channel * width + n] = source[at + n]
-                    at += plane
-                to += group * width
+            if winners.size == 0:
+                _pack_row(x, row, flat, to, first_sample, channels, group, lanes, vectors)
+            elif row % sh < kh and row // sh < out_rows:
+                _unpool_row(
+                    x, winners, window, row, flat, to, first_sample, channels, group, lanes, vectors
+                )
+
+
+@jit
+def _pack_row(
+    x: Array,
+    row: int,
+    flat: Array,
+    to: int,
+    first_sample: int,
+    channels: tuple[int, int],
+    group: int,
+    lanes: int,
+    vectors: tuple[int, ...],
+) -> None:
+    """One row of one group of channels (the first, how many)."""
+    width = len(vectors) * lanes
+    _, rows, columns, batch = x.shape
+    samples = min(width, batch - first_sample)
+    source = x.reshape(-1)
+    plane = rows * columns * batch
+    for column in range(columns):
+        at = channels[0] * plane + (row * columns + column) * batch + first_sample
+        for channel in range(channels[1]):
+            if samples == width:
+                values = tile_load(source, at, 1, vectors)
+                tile_store(values, flat, to + channel * width, 0, 1, vectors)
+            else:
+                for n in range(samples):
+                    flat[to + channel * width + n] = source[at + n]
+            at += plane
+        to += group * width
+
+
+@jit
+def _unpool_row(
+    x: Array,
+    winners: Array,
+    window: Window,
+    row: int,
+    flat: Array,
+    to: int,
+    first_sample: int,
+    channels: tuple[int, int],
+    group: int,
+    lanes: int,
+    vectors: tuple[int, ...],
+) -> None:
+    """One row of the map that has x at the winners' places."""
+    width = len(vectors) * lanes
+    _, out_rows, out_columns, batch = x.shape
+    _, kw, sh, sw, _, _ = window
+    samples = min(width, batch - first_sample)
+    source, places = x.reshape(-1), winners.reshape(-1)
+    plane = out_rows * out_columns * batch
+    zero = tile_zeros(x, 1, vectors)
+    for column in range(out_columns):
+        at = channels[0] * plane + (row // sh * out_columns + column) * batch + first_sample
+        for channel in range(channels[1]):
+            for k in range(kw):
+                place = row % sh * kw + k
+                into = to + (column * sw + k) * group * width + channel * width
+                if samples == width:
+                    values = tile_pick(zero, source, at, places, at, place)
+                    tile_store(values, flat, into, 0, 1, vectors)
+                else:
+                    for n in range(samples):
+                        flat[into + n] = source[at + n] if places[at + n] == place else 0
+            at += plane

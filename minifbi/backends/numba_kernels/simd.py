@@ -29,9 +29,11 @@ from typing import Any
 
 import numba
 
-from minifbi.backends.numba_kernels import simd_llvm, simd_python
+from minifbi.backends.numba_kernels import simd_llvm, simd_llvm_pool, simd_python
 
-_code: Any = simd_python if numba.config.DISABLE_JIT else simd_llvm  # type: ignore[attr-defined]
+_debugging = numba.config.DISABLE_JIT  # type: ignore[attr-defined]
+_code: Any = simd_python if _debugging else simd_llvm
+_pool_code: Any = simd_python if _debugging else simd_llvm_pool
 
 # `rows` and `columns` must be known at compile time: global constants, or tuples of that
 # length.  `lanes` below is the number of numbers in a vector.
@@ -58,3 +60,12 @@ tile_outer = _code.tile_outer
 # vector_sums(array, index): a vector; its lane k is the sum of array[i : i + lanes],
 #     i = index + k * lanes
 vector_sums = _code.vector_sums
+
+# for max-pooling; winners are arrays of bytes
+# tile_pick(tile, x, xi, winners, wi, place):
+#     tile[0, c] = x[xi + c * lanes : ... + lanes] where winners[wi + c * lanes ...] is `place`
+tile_pick = _pool_code.tile_pick
+# best_of(best, x, xi, place): best = (values, places), two vectors; x[xi : xi + lanes] challenges
+best_of = _pool_code.best_of
+# best_store(best, out, oi, winners, wi): write both; NO_WINNER where the value is not above 0
+best_store = _pool_code.best_store

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from minifbi.backends.numba_kernels.machine import lanes_of
+from minifbi.backends.numba_kernels.machine import NO_WINNER, lanes_of
 
 Array = Any
 Count = Any  # a number, or a tuple of that length
@@ -80,3 +80,20 @@ def vector_sums(array: Array, index: int) -> Array:
     lanes = lanes_of(array.dtype)
     vectors = array[index : index + lanes * lanes].reshape(lanes, lanes)
     return vectors.sum(axis=1)[None, None]
+
+
+def tile_pick(tile: Array, x: Array, xi: int, winners: Array, wi: int, place: int) -> Array:
+    chosen = winners[wi : wi + tile.size] == place
+    return np.where(chosen, x[xi : xi + tile.size], tile.reshape(-1)).reshape(tile.shape)
+
+
+def best_of(best: Array, x: Array, xi: int, place: int) -> Array:
+    value, old = x[xi : xi + best.shape[2]], best[0, 0]
+    wins = (value > old) | (np.isnan(value) & ~np.isnan(old))
+    return np.stack([np.where(wins, value, old), np.where(wins, place, best[0, 1])])[None]
+
+
+def best_store(best: Array, out: Array, oi: int, winners: Array, wi: int) -> None:
+    values, places = best[0]
+    out[oi : oi + values.size] = values
+    winners[wi : wi + values.size] = np.where(values > 0, places, NO_WINNER)
