@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from minifbi.autograd import Tensor, enable_grad, is_grad_enabled, record
+from minifbi.autograd import Deferred, Tensor, enable_grad, is_grad_enabled, record
 from minifbi.autograd.classification import check_labels
 from minifbi.autograd.functions import multiply
-from minifbi.backends import Array
+from minifbi.backends import Array, Backend
 from minifbi.errors import ConfigError, ShapeError
 from minifbi.layers import Layer, Step
 from minifbi.layers.fused import ConvBlock
@@ -74,17 +74,32 @@ class Relevance(Tensor):
         return self.x.requires_grad or self.ratio.requires_grad
 
 
-def l1_difference(relevance: Relevance) -> Tensor:
-    """Sum of |a_{i-1}^+ - a_i^-| = |x - x * ratio| over all units: Eq. (3) before averaging.
+class _L1Gradient(Deferred):
+    """A gradient of ``l1_difference``: sigma * (1 - ratio) at x, -sigma * x at the ratio."""
 
-    With sigma = sign(x - x * ratio) the gradients are sigma * (1 - ratio) at x and
-    -sigma * x at the ratio.
+    def __init__(
+        self, backend: Backend, x: Array, ratio: Array, scale: Array, at_ratio: bool
+    ) -> None:
+        self.backend, self.arguments, self.shape = backend, (x, ratio, scale, at_ratio), x.shape
+
+    def array(self) -> Array:
+        return self.backend.l1_difference_backward(*self.arguments, None)
+
+    def plus(self, other: Array) -> Array:
+        return self.backend.l1_difference_backward(*self.arguments, other)
+
+
+def l1_difference(relevance: Relevance, count: int) -> Tensor:
+    """Sum of |a_{i-1}^+ - a_i^-| = |x - x * ratio| over all units, divided by `count`.
+
+    With sigma = sign(x - x * ratio) the gradients are sigma * (1 - ratio) / count at x
+    and -sigma * x / count at the ratio.
     """
     backend, x, ratio = relevance.backend, relevance.x.data, relevance.ratio.data
     return record(
-        backend.l1_difference(x, ratio),
+        backend.l1_difference(x, ratio) / count,
         (relevance.x, relevance.ratio),
-        lambda g: backend.l1_difference_backward(x, ratio, g),
+        lambda g: [_L1Gradient(backend, x, ratio, g / count, at) for at in (False, True)],
         "l1_difference",
     )
 
@@ -258,12 +273,11 @@ def fbi_terms(
     for step in steps:
         if step.layer.functional:
             a_minus = relevances[step.name]
-            if isinstance(a_minus, Relevance):
-                difference = l1_difference(a_minus)
-            else:  # someone's own rule
-                difference = (step.x - a_minus).abs().sum()
             count = step.x.shape[0] if reduction == "sum" else step.x.size
-            terms[step.name] = difference * (1.0 / count)
+            if isinstance(a_minus, Relevance):
+                terms[step.name] = l1_difference(a_minus, count)
+            else:  # someone's own rule
+                terms[step.name] = (step.x - a_minus).abs().sum() * (1.0 / count)
     return terms
 
 
@@ -271,10 +285,9 @@ def fbi_loss(terms: Mapping[str, Tensor]) -> Tensor:
     """L_FBI, Eq. (3): the mean of the K terms."""
     if not terms:
         raise ConfigError("L_FBI needs at least one functional layer (Conv2d or Dense), got none")
-    total, *others = terms.values()
-    for term in others:
-        total = total + term
-    return total * (1.0 / len(terms))
+    inputs, share = tuple(terms.values()), 1.0 / len(terms)
+    mean = sum(term.data for term in inputs) * share
+    return record(mean, inputs, lambda g: [g * share] * len(inputs), "fbi_loss")
 
 
 def objective(task_loss: Tensor, fbi: Tensor, fbi_weight: float) -> Tensor:

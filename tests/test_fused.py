@@ -172,8 +172,45 @@ def test_l1_difference(backend, dtype):
     a, b = k.asarray(x), k.asarray(ratio)
     expected = np.abs(x - x * ratio).sum(dtype=np.float64)
     assert float(k.l1_difference(a, b)) == pytest.approx(expected, rel=1e-5)
-    grad_x, grad_ratio = k.l1_difference_backward(a, b, k.asarray(np.array(0.5, dtype)))
-    sign = np.sign(x - x * ratio)
-    assert grad_x.dtype == dtype
-    np.testing.assert_allclose(k.to_numpy(grad_x), 0.5 * sign * (1 - ratio), rtol=1e-5)
-    np.testing.assert_allclose(k.to_numpy(grad_ratio), -0.5 * sign * x, rtol=1e-5)
+    scale, sign = k.asarray(np.array(0.5, dtype)), np.sign(x - x * ratio)
+    other = RNG.standard_normal(x.shape).astype(dtype)
+    for at_ratio, gradient in ((False, 0.5 * sign * (1 - ratio)), (True, -0.5 * sign * x)):
+        found = k.l1_difference_backward(a, b, scale, at_ratio, None)
+        assert found.dtype == dtype
+        np.testing.assert_allclose(k.to_numpy(found), gradient, rtol=1e-5)
+        both = k.l1_difference_backward(a, b, scale, at_ratio, k.asarray(other))
+        np.testing.assert_allclose(k.to_numpy(both), gradient + other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("window", [((2, 2), (2, 2)), ((3, 2), (4, 2)), ((1, 1), (1, 1))])
+@pytest.mark.parametrize("batch", [1, 40])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_pooling_inside_the_kernels(backend, dtype, batch, window):
+    """Convolution, ReLU, pooling and the ways back, against the reference, piece by piece.
+
+    Channels that fill no tile, a map that the windows do not tile, and units that are off.
+    """
+    k, reference = get_backend(backend), get_backend("numpy")
+    window = (*window, (0, 0))
+    x = RNG.standard_normal((batch, 3, 9, 11)).astype(dtype)
+    weight = RNG.standard_normal((10, 3, 3, 2)).astype(dtype)
+    bias = RNG.standard_normal(10).astype(dtype) - 1
+    geometry, size, tolerance = ((1, 1), (1, 0)), (9, 10), 1e-4 if dtype == np.float32 else 1e-10
+
+    def passes(b):
+        image, w = b.images(x, dtype), b.asarray(weight)
+        a, winners = b.conv2d_relu_pool(image, w, b.asarray(bias), *geometry, window)
+        g = b.images(np.cos(np.arange(a.size)).reshape(a.shape), dtype)
+        spread = b.relu_unpool(g, a, winners, window, size)
+        yield a
+        yield b.conv2d_gather(image, w, *geometry, a, winners, window)
+        yield b.conv2d_transpose(spread, w, *geometry, (9, 11))
+        yield b.conv2d_weight(image, spread, (3, 2), *geometry)
+        one = w[:, :1].copy()  # into one channel: another kernel
+        yield b.conv2d_transpose(spread, one, *geometry, (9, 11))
+
+    for found, expected in zip(passes(k), passes(reference), strict=True):
+        assert found.dtype == dtype
+        np.testing.assert_allclose(
+            k.to_numpy(found), expected, rtol=tolerance, atol=tolerance * np.abs(expected).max()
+        )

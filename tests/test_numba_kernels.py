@@ -353,5 +353,5 @@ class TestMemory:
         arrays = [memory.empty((n << 18,), np.float32) for n in (2, 3, 4, 5, 6)]
         del arrays
         assert memory._kept <= 8 << 20
-        held = sum(a.nbytes for kept in memory._unused.values() for a in kept)
+        held = sum(a.nbytes for kept in memory._unused.values() for a, _ in kept)
         assert held == memory._kept

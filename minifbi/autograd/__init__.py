@@ -3,9 +3,17 @@
 from minifbi.autograd.classification import cross_entropy, log_softmax, softmax
 from minifbi.autograd.functions import concatenate, maximum, minimum, stack, where
 from minifbi.autograd.gradcheck import GradientReport, check_gradients
-from minifbi.autograd.tensor import Tensor, enable_grad, is_grad_enabled, no_grad, record
+from minifbi.autograd.tensor import (
+    Deferred,
+    Tensor,
+    enable_grad,
+    is_grad_enabled,
+    no_grad,
+    record,
+)
 
 __all__ = [
+    "Deferred",
     "GradientReport",
     "Tensor",
     "check_gradients",

@@ -24,7 +24,7 @@ from minifbi.autograd.operators import Operators
 from minifbi.backends import Array, Backend, get_backend
 from minifbi.errors import BackendMismatchError, ShapeError
 
-BackwardFunction = Callable[[Array], Sequence[Array | None]]
+BackwardFunction = Callable[[Array], Sequence[Any]]
 
 # A context variable and not a global flag: every thread keeps its own.
 _recording: ContextVar[bool] = ContextVar("minifbi_recording", default=True)
@@ -72,7 +72,8 @@ class Node:
         What went into the operation.
     backward : callable
         Takes the gradient at the result, an array of the result's shape, and
-        returns one array (or None) for each input, of that input's shape.
+        returns one array (or None, or a :class:`Deferred`) for each input, of that
+        input's shape.
     name : str
         The operation, for error messages and drawings.
     """
@@ -83,6 +84,34 @@ class Node:
         self.inputs = inputs
         self.backward = backward
         self.name = name
+
+
+class Deferred:
+    """A gradient that is not computed yet, since adding it to another costs no more.
+
+    A node's ``backward`` may return one in place of an array.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    """
+
+    shape: tuple[int, ...]
+
+    def array(self) -> Array:
+        """The gradient."""
+        raise NotImplementedError(f"{type(self).__name__} must define array")
+
+    def plus(self, other: Array) -> Array:
+        """The gradient and `other`, in an array of its own."""
+        raise NotImplementedError(f"{type(self).__name__} must define plus")
+
+
+def _sum(backend: Backend, known: Any, share: Any) -> Array:
+    """The sum of two gradients of one tensor."""
+    # never `known += share`: an operation may hand one array to two inputs
+    share = share.array() if isinstance(share, Deferred) else share
+    return known.plus(share) if isinstance(known, Deferred) else backend.add(known, share)
 
 
 class Tensor(Operators):
@@ -241,11 +270,13 @@ class Tensor(Operators):
         # Gradients on their way, by tensor.  A tensor that is used twice collects
         # from both uses, so it may pass its gradient on only when every use has
         # reported: that is what the order below guarantees.
-        pending: dict[int, Array] = {id(self): seed}
+        pending: dict[int, Any] = {id(self): seed}
         for tensor in backward_order(self):
             gradient = pending.pop(id(tensor), None)
             if gradient is None:
                 continue
+            if isinstance(gradient, Deferred):
+                gradient = gradient.array()
             if tensor.node is None:  # a leaf: nothing lies behind it
                 # a copy: `gradient` may be a read-only view, or shared with another leaf
                 total = gradient if tensor.grad is None else tensor.grad + gradient
@@ -261,8 +292,7 @@ class Tensor(Operators):
                         f"{tuple(share.shape)} for an input of shape {source.shape}"
                     )
                 known = pending.get(id(source))
-                # never `known += share`: an operation may hand one array to two inputs
-                pending[id(source)] = share if known is None else known + share
+                pending[id(source)] = share if known is None else _sum(source.backend, known, share)
 
 
 def backward_order(result: Tensor) -> list[Tensor]:

@@ -15,10 +15,9 @@ maximum pooling       ``max_pool2d`` with its winners, and the two maps that the
                       transpose: each window reads its winner).
 average pooling       ``avg_pool2d`` and its transpose.
 fused kernels         ``conv2d_relu_pool``, ``relu_unpool``, ``bias_gradient``,
-                      ``conv2d_gather``, ``l1_difference`` and
-                      ``l1_difference_backward``: several of the above, or elementwise
-                      steps, in one go.  They exist for speed only.  Their definition is
-                      the composition that
+                      ``conv2d_gather``, ``l1_difference``, ``l1_difference_backward`` and
+                      ``add``: several of the above, or elementwise steps, in one go.
+                      They exist for speed only.  Their definition is the composition that
                       :class:`~minifbi.backends.numpy_backend.NumpyBackend` spells out.
 ====================  =========================================================
 
@@ -164,7 +163,8 @@ class Backend(ABC):
     ) -> tuple[Array, Array | None]:
         """Convolution, bias, ReLU and, with a window, max-pooling.
 
-        Returns the activations and the winners (None without a window).
+        Returns the activations and the winners (None without a window).  Where a maximum
+        is 0, the winner may be one that does not exist: nothing goes back from there.
         """
 
     @abstractmethod
@@ -173,8 +173,10 @@ class Backend(ABC):
     ) -> Array:
         """Way back through max-pooling and ReLU: ``g * (a > 0)``, scattered to the winners.
 
-        `g` and `a`, what ``conv2d_relu_pool`` returned, have one shape; `size` is that
-        of the map before the pooling.
+        `g` has the shape of `a`, which like the winners is what ``conv2d_relu_pool``
+        returned; `size` is that of the map before the pooling.  The result is for this
+        backend's ``conv2d_transpose`` and ``conv2d_weight``, and may be in a form that
+        only they can read.
         """
 
     @abstractmethod
@@ -202,5 +204,15 @@ class Backend(ABC):
         """Sum of |x - x * ratio|: a term of Eq. (3), not yet divided; shape ()."""
 
     @abstractmethod
-    def l1_difference_backward(self, x: Array, ratio: Array, scale: Array) -> tuple[Array, Array]:
-        """`scale` times the gradients of ``l1_difference`` with respect to x and to ratio."""
+    def l1_difference_backward(
+        self, x: Array, ratio: Array, scale: Array, at_ratio: bool, other: Array | None
+    ) -> Array:
+        """`scale` times a gradient of ``l1_difference``, plus `other` of x's shape, if given.
+
+        With sigma = sign(x - x * ratio) it is sigma * (1 - ratio), with respect to x, or
+        `at_ratio`, with respect to the ratio, -sigma * x.
+        """
+
+    @abstractmethod
+    def add(self, a: Array, b: Array) -> Array:
+        """a + b of one shape: two gradients of one tensor, which may be large."""

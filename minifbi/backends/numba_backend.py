@@ -254,18 +254,24 @@ class NumbaBackend(NumpyBackend):
         run(elementwise.l1_difference, ELEMENT * flat.size, *arguments)
         return np.asarray(sums.sum(dtype=np.float64), dtype=x.dtype)
 
-    def l1_difference_backward(self, x: Array, ratio: Array, scale: Array) -> tuple[Array, Array]:
-        if not compiled(x, ratio) or x.ndim != 4:
-            return super().l1_difference_backward(x, ratio, scale)
-        x, ratio = batch_last(x), batch_last(ratio)
-        grad_x, grad_ratio = (empty(x.shape, x.dtype) for _ in range(2))
-        run(
-            elementwise.l1_difference_backward,
-            ELEMENT * x.size,
-            x.reshape(-1),
-            ratio.reshape(-1),
-            x.dtype.type(scale),
-            grad_x.reshape(-1),
-            grad_ratio.reshape(-1),
-        )
-        return batch_first(grad_x), batch_first(grad_ratio)
+    def l1_difference_backward(
+        self, x: Array, ratio: Array, scale: Array, at_ratio: bool, other: Array | None
+    ) -> Array:
+        arrays = (x, ratio) if other is None else (x, ratio, other)
+        if not compiled(*arrays) or x.ndim != 4 or x.shape != arrays[-1].shape:
+            return super().l1_difference_backward(x, ratio, scale, at_ratio, other)
+        flat = [batch_last(array) for array in arrays]
+        out = empty(flat[0].shape, x.dtype)
+        x, ratio, other = (flat[k % len(flat)].reshape(-1) for k in range(3))
+        arguments = (x, ratio, x.dtype.type(scale), at_ratio, other, len(flat) == 3)
+        kernel = elementwise.l1_difference_backward
+        run(kernel, ELEMENT * x.size, *arguments, out.reshape(-1))
+        return batch_first(out)
+
+    def add(self, a: Array, b: Array) -> Array:
+        if a.size < elementwise.PIECE or a.ndim != 4 or not compiled(a, b) or a.shape != b.shape:
+            return super().add(a, b)
+        a, b = batch_last(a), batch_last(b)
+        out = empty(a.shape, a.dtype)
+        run(elementwise.add, ELEMENT * a.size, a.reshape(-1), b.reshape(-1), out.reshape(-1))
+        return batch_first(out)

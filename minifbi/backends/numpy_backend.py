@@ -183,6 +183,12 @@ class NumpyBackend(Backend):
     def l1_difference(self, x: Array, ratio: Array) -> Array:
         return self.xp.asarray(self.xp.abs(x - x * ratio).sum())
 
-    def l1_difference_backward(self, x: Array, ratio: Array, scale: Array) -> tuple[Array, Array]:
+    def l1_difference_backward(
+        self, x: Array, ratio: Array, scale: Array, at_ratio: bool, other: Array | None
+    ) -> Array:
         sign = self.xp.sign(x - x * ratio) * scale
-        return sign * (1 - ratio), -sign * x
+        gradient = -sign * x if at_ratio else sign * (1 - ratio)
+        return gradient if other is None else gradient + other
+
+    def add(self, a: Array, b: Array) -> Array:
+        return a + b

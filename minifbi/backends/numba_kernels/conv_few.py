@@ -5,7 +5,7 @@ channel (the relevance of a grey image is one) would leave most of such a tile
 empty.  Here the rows of the tile are neighbouring output pixels instead; each
 weight is one scalar for all of them::
 
-                    x at pixel 0, 1, ... 7        2 vectors each
+                    x at pixel 0, 1, ... 15       a vector each
             w   |   +=   +=  ...  +=              16 fused multiply-adds
 
 Every multiply-add reads its own vector, which the level-1 cache can just
@@ -21,13 +21,13 @@ import numpy as np
 
 from minifbi.backends.numba_kernels.conv import rows_read
 from minifbi.backends.numba_kernels.jit import jit
-from minifbi.backends.numba_kernels.machine import ROWS, VECTORS
+from minifbi.backends.numba_kernels.machine import FEW_PIXELS
 from minifbi.backends.numba_kernels.pack import Window, pack, scratch
 from minifbi.backends.numba_kernels.simd import tile_scale, tile_store, tile_zeros
 
 Array = Any
-PIXELS = ROWS
-_BLOCK = (0,) * VECTORS
+PIXELS = FEW_PIXELS
+_BLOCK = (0,)
 
 
 def border_of(size: int, out_size: int, kernel: int, stride: int, first: int) -> int:
@@ -62,7 +62,7 @@ def _few_band(
     kernel: tuple[int, int],
 ) -> None:
     """Rows row_start..row_stop of the output, for one block of samples."""
-    width = VECTORS * lanes
+    width = lanes
     channels = x.shape[0]
     x_rows, x_columns = window[4], window[5]
     out_channels, out_rows, out_columns, batch = out.shape
@@ -94,20 +94,20 @@ def _few_band(
         for row in range(row_start, row_stop):
             first_row, first_weight, row_count = row_taps[row]
             for column in range(0, out_columns, PIXELS):
-                tile = tile_zeros(x, PIXELS, VECTORS)
+                tile = tile_zeros(x, PIXELS, 1)
                 for r in range(row_count):
                     xi = (first_row + r - low) * wide + column * stride + first + border
                     xi *= pixel
                     wi = (o * kh + first_weight + r) * kw * channels
                     for _ in range(kw * channels):
-                        tile = tile_scale(tile, w, wi, packed, xi, stride * pixel, PIXELS, VECTORS)
+                        tile = tile_scale(tile, w, wi, packed, xi, stride * pixel, PIXELS, 1)
                         xi += width
                         wi += 1
                 to = ((o * out_rows + row) * out_columns + column) * batch + first_sample
                 if samples == width and column + PIXELS <= out_columns:
-                    tile_store(tile, flat_out, to, batch, PIXELS, VECTORS)
+                    tile_store(tile, flat_out, to, batch, PIXELS, 1)
                 else:
-                    tile_store(tile, spare, 0, width, PIXELS, VECTORS)
+                    tile_store(tile, spare, 0, width, PIXELS, 1)
                     for p in range(min(PIXELS, out_columns - column)):
                         for n in range(samples):
                             flat_out[to + p * batch + n] = spare[p * width + n]
@@ -143,7 +143,7 @@ def conv_few(
         As in :func:`.conv.conv`.
     kernel : (int, int)
     """
-    width = VECTORS * lanes
+    width = lanes
     blocks = (out.shape[3] + width - 1) // width
     bands = (out.shape[1] + band - 1) // band
     for item in numba.prange(blocks * bands):

@@ -114,19 +114,19 @@ def _convolve_few(
     x: Array | Unpooled,
     weight: Array,
     rows: Array,
-    row_order: tuple[int, ...],
-    column_order: tuple[int, ...],
+    row_order: Array,
+    column_order: Array,
     first: int,
     shape: tuple[int, ...],
 ) -> Array:
     """Run the kernel for few output channels; `first` is column 0's first input column."""
     kernel = weight.shape[2:]
     flat = np.ascontiguousarray(
-        weight[:, :, list(row_order)][:, :, :, list(column_order)].transpose(0, 2, 3, 1)
+        weight[:, :, row_order][:, :, :, column_order].transpose(0, 2, 3, 1)
     ).reshape(-1)
     columns = (1, int(first), conv_few.border_of(x.shape[3], shape[2], kernel[1], 1, int(first)))
     lanes = machine.lanes_of(x.dtype)
-    band = rows_together(x, shape, kernel[0], machine.VECTORS * lanes)
+    band = rows_together(x, shape, kernel[0], lanes)
     out = empty(shape, x.dtype)
     work = float(out.size) * x.shape[1] * kernel[0] * kernel[1]
     arguments = (flat, rows, columns, out, lanes, band, pair(kernel))

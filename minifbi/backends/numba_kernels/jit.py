@@ -29,6 +29,7 @@ def jit(
     parallel: bool = False,
     reorder: bool = False,
     inline: bool = False,
+    entry: bool = False,
 ) -> Any:
     """Compile a function on its first call, without the interpreter lock, cached on disk.
 
@@ -37,17 +38,18 @@ def jit(
     function : callable, optional
         The function, when used as a bare decorator.
     parallel : bool, default False
-        Spread ``numba.prange`` loops over the threads.  Only these functions can
-        be called from Python; the others are parts of them.
+        Spread ``numba.prange`` loops over the threads.
     reorder : bool, default False
         Let the compiler add in another order, so that a sum becomes vector code.
         The order is still the same in every run.
     inline : bool, default False
         Put the function's code into its callers: a tile that it takes or returns then
         stays in registers.
+    entry : bool, default False
+        Called from Python, like the parallel ones; the others are parts of them.
     """
     if function is None:
-        return lambda f: jit(f, parallel=parallel, reorder=reorder, inline=inline)
+        return lambda f: jit(f, parallel=parallel, reorder=reorder, inline=inline, entry=entry)
     options: dict[str, Any] = {
         "nogil": True,
         "parallel": parallel,
@@ -56,7 +58,7 @@ def jit(
         "error_model": "numpy",  # dividing by zero gives inf, and needs no test
         # entrances that nobody uses: less to compile
         "no_cfunc_wrapper": True,
-        "no_cpython_wrapper": not parallel,
+        "no_cpython_wrapper": not (parallel or entry),
     }
     try:
         compiled = numba.njit(function, cache=True, **options)

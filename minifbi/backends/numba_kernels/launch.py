@@ -17,7 +17,7 @@ from minifbi.backends.numba_kernels.memory import empty
 from minifbi.errors import ShapeError
 
 # Work below this, in multiply-adds, takes less time than sharing it.
-WORTH_SHARING = 5e6
+WORTH_SHARING = 2e5
 # What an elementwise pass costs per number, in multiply-adds: it waits for memory.
 ELEMENT = 16.0
 
@@ -27,9 +27,8 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 def batch_last(array: Array) -> Array:
     """(N, C, H, W) as a contiguous (C, H, W, N) array; a copy only if it must be."""
     last = array.transpose(1, 2, 3, 0)
-    flags = last.flags
-    if flags.c_contiguous and flags.aligned and flags.writeable:
-        return last  # as our own kernels left it
+    if last.flags.carray:  # C order, aligned, writeable: as our own kernels left it
+        return last
     return np.require(last, requirements=("C", "A", "W"))
 
 

@@ -30,6 +30,9 @@ VECTOR_BYTES, REGISTERS = _machine()
 ROWS = 8 if REGISTERS == 32 else 4
 VECTORS = 2
 
+# The tile of a convolution into few channels: so many neighbouring pixels.
+FEW_PIXELS = 16 if REGISTERS == 32 else 8
+
 # The tile of the weight gradient: output channels x input channels (or taps of a kernel row).
 WEIGHT_ROWS = 4
 WEIGHT_VECTORS = 1

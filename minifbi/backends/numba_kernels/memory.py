@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 
 Array = Any
+Memory = tuple[Array, int]  # bytes, and the address of the first cache line in them
 CACHE_LINE = 64
-WORTH_KEEPING = 1 << 20  # bytes; the allocator keeps smaller ones by itself
+WORTH_KEEPING = 1 << 18  # bytes; the allocator keeps smaller ones by itself
 LIMIT = 256 << 20  # bytes of unused memory that are kept
 
-_unused: OrderedDict[int, list[Array]] = OrderedDict()  # by size; the last used size last
+_unused: OrderedDict[int, list[Memory]] = OrderedDict()  # by size; the last used size last
 _kept = 0
 
 
@@ -32,45 +33,50 @@ class _Block:
 
     __slots__ = ("__array_interface__", "memory")
 
-    def __init__(self, memory: Array) -> None:
+    def __init__(self, memory: Memory, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self.memory = memory
-        self.__array_interface__ = memory.__array_interface__
+        self.__array_interface__ = {
+            "version": 3,
+            "data": (memory[1], False),
+            "shape": shape,
+            "typestr": dtype.str,
+        }
 
     def __del__(self) -> None:
         with contextlib.suppress(TypeError, AttributeError):  # the interpreter is going down
             _keep(self.memory)
 
 
-def _keep(memory: Array) -> None:
+def _keep(memory: Memory) -> None:
     global _kept
-    _unused.setdefault(memory.nbytes, []).append(memory)
-    _unused.move_to_end(memory.nbytes)
-    _kept += memory.nbytes
+    size = memory[0].nbytes
+    _unused.setdefault(size, []).append(memory)
+    _unused.move_to_end(size)
+    _kept += size
     while _kept > LIMIT:  # give back what has not been asked for the longest
-        size, arrays = next(iter(_unused.items()))
-        _kept -= arrays.pop().nbytes
-        if not arrays:
-            del _unused[size]
+        oldest, found = next(iter(_unused.items()))
+        found.pop()
+        _kept -= oldest
+        if not found:
+            del _unused[oldest]
 
 
-def _allocate(size: int) -> Array:
-    """Some bytes, uninitialised; of large ones, used ones first."""
+def _allocate(size: int) -> Memory:
+    """Some bytes, uninitialised; used ones first."""
     global _kept
-    if size < WORTH_KEEPING:
-        return np.empty(size, dtype=np.uint8)
-    arrays = _unused.get(size)
-    if arrays:
-        memory = arrays.pop()
-        _kept -= size
-        if not arrays:
-            del _unused[size]
-    else:
+    found = _unused.get(size)
+    if not found:
         memory = np.empty(size, dtype=np.uint8)
-    return np.asarray(_Block(memory))
+        address = memory.ctypes.data
+        return memory, address + -address % CACHE_LINE
+    _kept -= size
+    if len(found) == 1:
+        del _unused[size]
+    return found.pop()
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> Array:
-    """An uninitialised C-contiguous array that starts at a cache line.
+    """An uninitialised C-contiguous array; if it is large, it starts at a cache line.
 
     A vector that straddles two cache lines costs two loads.
 
@@ -85,6 +91,6 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
     """
     dtype = np.dtype(dtype)
     size = math.prod(shape) * dtype.itemsize
-    memory = _allocate(size + CACHE_LINE)
-    start = -memory.ctypes.data % CACHE_LINE
-    return memory[start : start + size].view(dtype).reshape(shape)
+    if size < WORTH_KEEPING:
+        return np.empty(shape, dtype)
+    return np.asarray(_Block(_allocate(size + CACHE_LINE), shape, dtype))

@@ -21,25 +21,33 @@ CACHE_LINE = 64
 Window = tuple[int, int, int, int, int, int]
 
 
-def pack_weight(weight: Array, row_order: tuple[int, ...], column_order: tuple[int, ...]) -> Array:
+def pack_weight(weight: Array, row_order: Array, column_order: Array) -> Array:
     """Lay out a weight (O, C, kh, kw) as the tile reads it: (O / ROWS, kh, kw, C, ROWS), flat.
 
     The last output channels are filled up with zeros.
     """
     o, c, kh, kw = weight.shape
-    tiles = -(-o // ROWS)
-    packed = np.zeros((tiles, kh, kw, c, ROWS), dtype=weight.dtype)
-    source = weight
-    if row_order != tuple(range(kh)):
-        source = source[:, :, list(row_order)]
-    if column_order != tuple(range(kw)):
-        source = source[:, :, :, list(column_order)]
-    full = o // ROWS
-    head = source[: full * ROWS].reshape(full, ROWS, c, kh, kw)
-    packed[:full] = head.transpose(0, 3, 4, 2, 1)
-    if full < tiles:
-        packed[full, ..., : o - full * ROWS] = source[full * ROWS :].transpose(2, 3, 1, 0)
-    return packed.reshape(-1)
+    packed = np.empty(-(-o // ROWS) * kh * kw * c * ROWS, dtype=weight.dtype)
+    _pack_weight(weight, row_order, column_order, packed)
+    return packed
+
+
+@jit(entry=True)
+def _pack_weight(weight: Array, row_order: Array, column_order: Array, packed: Array) -> None:
+    o, c, kh, kw = weight.shape
+    at = 0
+    for first in range(0, o, ROWS):
+        for k in range(kh):
+            for m in range(kw):
+                for channel in range(c):
+                    for row in range(ROWS):
+                        if first + row < o:
+                            packed[at + row] = weight[
+                                first + row, channel, row_order[k], column_order[m]
+                            ]
+                        else:
+                            packed[at + row] = 0
+                    at += ROWS
 
 
 @jit
@@ -103,7 +111,8 @@ def pack(
     wide = columns + 2 * border
     tiled = kh == sh and kw == sw and rows == out_rows * sh and columns == out_columns * sw
     missing = channel_range[0] + groups * group > channel_range[1] or batch - first_sample < width
-    if border > 0 or missing or (winners.size > 0 and not tiled):
+    clear = missing or (winners.size > 0 and not tiled)
+    if clear:
         for i in range(groups * height * wide * group * width):
             flat[i] = 0
     for tile in range(groups):
@@ -111,6 +120,10 @@ def pack(
         channels = (first, min(group, channel_range[1] - first))
         for row in range(row_range[0], row_range[1]):
             to = ((tile * height + row - row_range[0]) * wide + border) * group * width
+            if border > 0 and not clear:
+                flat[to - border * group * width : to] = 0
+                right = to + columns * group * width
+                flat[right : right + border * group * width] = 0
             if winners.size == 0:
                 _pack_row(x, row, flat, to, first_sample, channels, group, lanes, vectors)
             elif row % sh < kh and row // sh < out_rows:

@@ -29,7 +29,7 @@ def _table(rows: list[tuple[int, int, int]]) -> Array:
 @lru_cache(maxsize=256)
 def forward_taps(
     size: int, out_size: int, kernel: int, stride: int, padding: int
-) -> tuple[Array, tuple[int, ...]]:
+) -> tuple[Array, Array]:
     """Table of an ordinary convolution along one axis, and the order of its weights.
 
     Parameters
@@ -43,7 +43,7 @@ def forward_taps(
     -------
     table : int64 array (out_size, 3)
         First input place, position of the first weight, count.
-    order : tuple of int
+    order : int array (kernel,)
         ``order[position]`` is the weight stored at that position.
     """
     rows = []
@@ -52,13 +52,13 @@ def forward_taps(
         first = min(max(0, -start), kernel)
         last = max(first, min(kernel, size - start))
         rows.append((start + first if last > first else 0, first, last - first))
-    return _table(rows), tuple(range(kernel))
+    return _table(rows), np.arange(kernel)
 
 
 @lru_cache(maxsize=256)
 def transpose_taps(
     size: int, out_size: int, kernel: int, stride: int, padding: int
-) -> tuple[Array, tuple[int, ...]]:
+) -> tuple[Array, Array]:
     """Table of the transpose: one row per *input* place, listing output places.
 
     Same parameters and results as `forward_taps`; the table is (size, 3).
@@ -75,7 +75,7 @@ def transpose_taps(
             if rest == 0 and 0 <= q < out_size
         ]
         rows.append((met[0][0], position[met[0][1]], len(met)) if met else (0, 0, 0))
-    return _table(rows), order
+    return _table(rows), np.array(order)
 
 
 @lru_cache(maxsize=256)
