@@ -32,7 +32,8 @@ def build_parser() -> Parser:
         "--dataset",
         default=default.dataset,
         choices=DATASET_NAMES,
-        help="mnist ships with the package; fashion-mnist is downloaded once (31 MB)",
+        help="mnist ships with the package; fashion-mnist is downloaded once (31 MB); "
+        "decoy-mnist is mnist with a misleading patch in a corner",
     )
     group.add_argument(
         "--data-dir",
