@@ -118,6 +118,10 @@ def complexity(attributions: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(-(shares * logarithms).sum(axis=1))
 
 
+Asked = tuple[Sequential, Explainer, Floats, NDArray[np.int64]]  # ..., images, classes
+Given = tuple[Sequential, Floats, NDArray[np.int64], Floats]  # ..., images, classes, attributions
+
+
 # ---- all of them -------------------------------------------------------------------------
 GROUPS = ("concentration", "flipping", "road", "localization", "sensitivity", "randomization")
 
@@ -204,7 +208,7 @@ def _concentration(attributions: Floats) -> dict[str, Any]:
     }
 
 
-def _flipping(given: tuple[Any, ...], threshold: float, seed: int) -> dict[str, Any]:
+def _flipping(given: Given, threshold: float, seed: int) -> dict[str, Any]:
     areas = {
         order: pixel_flipping(*given, order=order, threshold=threshold, seed=seed).area
         for order in ORDERS
@@ -213,7 +217,7 @@ def _flipping(given: tuple[Any, ...], threshold: float, seed: int) -> dict[str, 
     return {**named, "flipping_gain": areas["ink"] - areas["most"]}
 
 
-def _road(given: tuple[Any, ...], seed: int) -> dict[str, Any]:
+def _road(given: Given, seed: int) -> dict[str, Any]:
     curves = road(*given, seed=seed)
     return {
         "road_most": curves.most,
@@ -223,7 +227,7 @@ def _road(given: tuple[Any, ...], seed: int) -> dict[str, Any]:
     }
 
 
-def _randomization(asked: tuple[Any, ...], seed: int) -> dict[str, Any]:
+def _randomization(asked: Asked, seed: int) -> dict[str, Any]:
     result = randomization(*asked, seed=seed)
     return {
         "randomization_spearman": result.spearman,
