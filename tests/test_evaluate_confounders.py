@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -141,3 +142,18 @@ def test_importing_the_package_stays_cheap() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set() set()"
+
+
+def test_the_documentation_lists_every_measure_as_it_is() -> None:
+    page = Path(__file__).parent.parent / "docs" / "measures.md"
+    if not page.exists():
+        pytest.skip("installed without docs")
+    lines = page.read_text(encoding="utf-8").splitlines()
+    rows = [line for line in lines if line.startswith("| `")]
+    expected = []
+    for registry in (ACTIVATION_MEASURES, EXPLANATION_MEASURES, CONFOUNDER_MEASURES):
+        for m in registry.values():
+            direction = "-" if m.direction == "neither" else m.direction
+            formula = m.formula.replace("|", r"\|")
+            expected.append(f"| `{m.name}` | `{formula}` | {direction} | {m.source} |")
+    assert rows == expected

@@ -57,7 +57,11 @@ class DecoyGap:
 
     @property
     def clean_gap(self) -> float:
-        """clean - random: what misleading patches cost against none."""
+        """clean - random: what misleading patches cost against none.
+
+        Below 0 where a missing patch misleads more than a wrong one: a network that always had
+        a patch takes none for one of a very dark shade.
+        """
         return self.clean - self.random
 
 

@@ -235,7 +235,7 @@ CONFOUNDER_MEASURES: dict[str, Measure] = _by_name(
         ROSS,
     ),
     Measure("decoy_gap", "decoy gap", "accuracy_rule - accuracy_random", "lower", ROSS),
-    Measure("clean_gap", "clean gap", "accuracy_clean - accuracy_random", "lower", ROSS),
+    Measure("clean_gap", "clean gap", "accuracy_clean - accuracy_random", "neither", ROSS),
     Measure(
         "wrong_reason_share",
         "wrong-reason share",
