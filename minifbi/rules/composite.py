@@ -55,6 +55,14 @@ class Composite:
             for rule in (self.conv, self.dense, self.first or Zero(), self.pooling)
         )
 
+    def describe(self) -> str:
+        """The rules in words, for tables."""
+        if self.conv == self.dense:
+            text = f"{self.conv}"
+        else:
+            text = f"{self.conv} in convolutions, {self.dense} in dense layers"
+        return text if self.first is None else f"{text}, {self.first} in the first layer"
+
     def rules(self, steps: Sequence[Step]) -> list[Rule | None]:
         """The rule of each step; None where the layer just passes relevance on.
 
