@@ -59,7 +59,8 @@ EXPLAINERS: dict[str, Callable[..., Explainer]] = {
 }
 """All explainers by name; each value builds one from its options, all of which have defaults.
 
-Each rule of :data:`minifbi.rules.RULES` is one, as ``lrp-`` and its name (LRP-0 is ``lrp-0``).
+Each rule of :data:`minifbi.rules.composite.RULES` is one, as ``lrp-`` and its name; the rule
+``zero`` is ``lrp-0``.
 """
 
 

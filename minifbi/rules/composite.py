@@ -132,8 +132,8 @@ def get_rule(rule: str | Rule | Composite, **options: float) -> Composite:
     Parameters
     ----------
     rule : str, Rule or Composite
-        A name in :data:`RULES`, if need be with its numbers after a colon; a Rule is used in
-        all layers, a Composite is returned as it is.
+        A name in :data:`minifbi.rules.composite.RULES`, if need be with its numbers after a
+        colon; a Rule is used in all layers, a Composite is returned as it is.
     **options : float
         The numbers by name instead, such as ``epsilon=0.05``.
 
