@@ -13,6 +13,7 @@ from minifbi.datasets import DATASET_NAMES
 from minifbi.fbi import REDUCTIONS, STARTS
 from minifbi.models import MODELS
 from minifbi.optim import DEFAULT_LR, OPTIMIZERS, SCHEDULES
+from minifbi.rules import RULES
 from minifbi.training import TrainConfig, default_folder, resume, set_threads, train
 
 PROG = "minifbi.train"
@@ -122,6 +123,13 @@ def build_parser() -> Parser:
         type=float,
         default=default.fbi_stabilizer,
         help="eps of the divided form R / (z + eps sign z); 0: the exact ratio form",
+    )
+    group.add_argument(
+        "--fbi-rule",
+        metavar="RULE",
+        default=default.fbi_rule,
+        help="rule of the relevance pass, with its numbers if need be, such as epsilon:0.05 or "
+        f"gamma:0.25; one of {', '.join(RULES)}",
     )
 
     group = parser.add_argument_group("run folder")

@@ -1,4 +1,4 @@
-"""Figures of a training run and of one image, drawn without pyplot.
+"""Figures of a training run, of one image, and of explanations, drawn without pyplot.
 
 pyplot keeps global state, so it is left alone: each function makes a Figure with
 its own canvas, which works without a screen and disturbs nobody.  To keep one, use
@@ -8,5 +8,6 @@ its own canvas, which works without a screen and disturbs nobody.  To keep one, 
 from minifbi.plots.activations import plot_activations
 from minifbi.plots.curves import plot_curves
 from minifbi.plots.figure import DPI, save_figure
+from minifbi.plots.heatmaps import plot_heatmaps
 
-__all__ = ["DPI", "plot_activations", "plot_curves", "save_figure"]
+__all__ = ["DPI", "plot_activations", "plot_curves", "plot_heatmaps", "save_figure"]

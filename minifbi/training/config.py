@@ -10,7 +10,7 @@ from typing import Any
 
 from minifbi.backends import BACKEND_NAMES
 from minifbi.errors import ConfigError
-from minifbi.fbi import REDUCTIONS, STARTS, check_fbi_weight
+from minifbi.fbi import REDUCTIONS, STARTS, check_fbi_weight, check_rule
 from minifbi.models import MODELS
 from minifbi.optim import DEFAULT_LR, OPTIMIZERS, SCHEDULES
 
@@ -38,6 +38,8 @@ class TrainConfig:
         Iterations between two looks at the validation accuracy, before the gate opens.
     fbi_stabilizer : float
         eps of the divided form; 0 for the exact ratio form.
+    fbi_rule : str
+        Rule of the relevance pass, as :func:`minifbi.rules.get_rule` reads it.
 
     Raises
     ------
@@ -63,6 +65,7 @@ class TrainConfig:
     fbi_start: str = "target"
     fbi_reduction: str = "sum"
     fbi_stabilizer: float = 0.0
+    fbi_rule: str = "zero"
     dtype: str = "float32"
     seed: int = 0
 
@@ -99,6 +102,9 @@ class TrainConfig:
             if not (math.isfinite(value) and value >= 0):
                 raise ConfigError(f"{name}={value!r}: expected a finite number, at least 0")
         check_fbi_weight(self.fbi_weight)
+        if not isinstance(self.fbi_rule, str):
+            raise ConfigError(f"fbi_rule={self.fbi_rule!r}: expected the name of a rule")
+        check_rule(self.fbi_rule, self.fbi_stabilizer)
         if self.fbi_gate > 1:
             raise ConfigError(f"fbi_gate={self.fbi_gate!r}: an accuracy, expected 0 to 1")
         if self.momentum >= 1:

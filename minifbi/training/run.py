@@ -20,6 +20,7 @@ import dataclasses
 import importlib
 import json
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ import numpy as np
 
 from minifbi.backends import Backend, backend_status, get_backend
 from minifbi.datasets import Dataset, load_dataset
-from minifbi.errors import CheckpointError, ConfigError, MinifbiError
+from minifbi.errors import CheckpointError, ConfigError, MinifbiError, ShapeError
 from minifbi.layers import Sequential
 from minifbi.models import build_model
 from minifbi.training.checkpoint import load_checkpoint, save_checkpoint, write_json, write_text
@@ -275,6 +276,33 @@ def example_image(dataset: Dataset) -> tuple[Any, int]:
     index = int(sevens[0]) if sevens.size else 0
     x, labels = dataset.test.batch(slice(index, index + 1))
     return x[0], int(labels[0])
+
+
+def load_run_data(meta: Mapping[str, Any], data_dir: str | Path | None = None) -> Dataset:
+    """The data set that a checkpoint was trained on.
+
+    Parameters
+    ----------
+    meta : mapping
+        What :func:`load_model` returns beside the model.
+    data_dir : path, optional
+        Folder with the four IDX files, where they are not what the configuration names.
+
+    Raises
+    ------
+    MinifbiError
+        If the data cannot be loaded, or its images are not those of the model.
+    """
+    config = TrainConfig.from_dict(meta["config"])
+    if data_dir is not None:
+        config = dataclasses.replace(config, data_dir=str(data_dir))
+    data = _load_data(config)
+    if list(data.image_shape) != list(meta["input_shape"]):
+        raise ShapeError(
+            f"images of {data.name} are {data.image_shape}, the model was trained on "
+            f"{tuple(meta['input_shape'])}; give the data of the run with data_dir"
+        )
+    return data
 
 
 def load_model(

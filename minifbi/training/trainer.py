@@ -198,6 +198,7 @@ class Trainer:
             start=config.fbi_start,
             reduction=config.fbi_reduction,
             stabilizer=config.fbi_stabilizer,
+            rule=config.fbi_rule,
             measure_fbi=self.step % config.gate_interval == 0,
         )
 
