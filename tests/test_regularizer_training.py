@@ -13,7 +13,7 @@ from helpers import command, small_mnist, write_idx_folder
 from minifbi.autograd import cross_entropy
 from minifbi.backends import get_backend
 from minifbi.datasets import Dataset, Split
-from minifbi.errors import ConfigError
+from minifbi.errors import CheckpointError, ConfigError
 from minifbi.fbi import fbi_loss, fbi_terms, forward_pass, objective, relevance_pass
 from minifbi.models import build_model
 from minifbi.optim import Adam, learning_rate
@@ -25,6 +25,7 @@ from minifbi.training import (
     evaluate,
     evaluate_penalty,
     load_checkpoint,
+    load_model,
     resume,
     save_checkpoint,
     train,
@@ -203,6 +204,21 @@ def test_a_regularizer_of_ones_own_by_its_name(monkeypatch):
     record = trainer.run_epoch()
     assert trainer.config.penalty_weight == 0.5
     assert record["penalty_terms"].keys() == {"logits"}
+
+
+def test_a_model_loads_where_its_regularizer_is_unknown(monkeypatch, tmp_path):
+    monkeypatch.setitem(REGULARIZERS, "own", L2)
+    config = TrainConfig(model="mlp", backend="numpy", epochs=1, regularizer="own")
+    train(config, tmp_path / "out", dataset=small_mnist(), quiet=True)
+    monkeypatch.delitem(REGULARIZERS, "own")
+    model, meta = load_model(tmp_path / "out", backend="numpy")
+    assert meta["config"]["regularizer"] == "own"
+    arrays, _ = load_checkpoint(tmp_path / "out" / "checkpoint.npz")
+    np.testing.assert_array_equal(
+        model.state_dict()["dense1.weight"], arrays["parameters"]["dense1.weight"]
+    )
+    with pytest.raises(CheckpointError, match="regularizer='own'"):
+        resume(tmp_path / "out", epochs=2, dataset=small_mnist(), quiet=True)
 
 
 def test_another_form_of_the_fbi_loss_by_a_name_of_its_own(monkeypatch):

@@ -176,6 +176,13 @@ def _style(axes: Axes, title: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def _rises(values: NDArray[np.float64]) -> bool:
+    """Whether the last third of the known values lies above the first, by the mean."""
+    known = values[np.isfinite(values)]
+    third = len(known) // 3
+    return third > 0 and bool(known[-third:].mean() > known[:third].mean())
+
+
 def _draw_loss(
     axes: Axes,
     step: NDArray[Any],
@@ -207,7 +214,8 @@ def _draw_loss(
             zorder=3,
         )
     _use_log_axis(axes, np.concatenate([loss, by_epoch]), 10)
-    axes.legend(loc="upper left" if legend_left else "upper right", fontsize=10)
+    left = legend_left or _rises(loss)
+    axes.legend(loc="upper left" if left else "upper right", fontsize=10)
 
 
 def _draw_accuracy(

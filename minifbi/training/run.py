@@ -314,7 +314,8 @@ def load_model(
     path = Path(checkpoint)
     arrays, meta = load_checkpoint(path / "checkpoint.npz" if path.is_dir() else path)
     try:
-        config = TrainConfig.from_dict(meta["config"])
+        # these two and no more: a regularizer of one's own need not be known to use the model
+        config = TrainConfig.from_dict({name: meta["config"][name] for name in ("model", "dtype")})
         model = build_model(
             config.model,
             input_shape=tuple(meta["input_shape"]),
