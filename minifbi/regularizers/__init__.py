@@ -60,7 +60,7 @@ def get_regularizer(name: str, **options: Any) -> Regularizer:
     Examples
     --------
     >>> get_regularizer("saliency-guided", share=0.3).default_weight
-    1.0
+    0.1
     """
     if name not in REGULARIZERS:
         raise ConfigError(

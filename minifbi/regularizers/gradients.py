@@ -81,7 +81,7 @@ class RightReasons(Regularizer):
     """
 
     label = "right-reasons penalty"
-    default_weight = 10.0
+    default_weight = 0.1
     needs_masks = True
 
     def terms(self, batch: Batch) -> dict[str, Tensor]:

@@ -36,7 +36,7 @@ class SaliencyGuided(Regularizer):
     """
 
     label = "saliency-guided loss"
-    default_weight = 1.0
+    default_weight = 0.1
 
     def __init__(self, share: float = 0.5, absolute: bool = True) -> None:
         if not 0 < share < 1:

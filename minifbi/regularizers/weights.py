@@ -19,7 +19,7 @@ class L2(Regularizer):
     """
 
     label = "L2 penalty"
-    default_weight = 0.0001
+    default_weight = 0.01
 
     def terms(self, batch: Batch) -> dict[str, Tensor]:
         return {
