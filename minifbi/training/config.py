@@ -13,6 +13,7 @@ from minifbi.errors import ConfigError
 from minifbi.fbi import REDUCTIONS, STARTS, check_fbi_weight, check_rule
 from minifbi.models import MODELS
 from minifbi.optim import DEFAULT_LR, OPTIMIZERS, SCHEDULES
+from minifbi.regularizers import check_weight, get_regularizer, regularizer_names
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,19 @@ class TrainConfig:
     fbi_weight : float
         lambda of Eq. (4); 0 is conventional training.
     fbi_gate : float
-        The FBI loss joins once the validation accuracy exceeds this; 0: from the start.
+        The FBI loss (or the other regularizer) joins once the validation accuracy exceeds
+        this; 0: from the start.
     gate_interval : int
         Iterations between two looks at the validation accuracy, before the gate opens.
     fbi_stabilizer : float
         eps of the divided form; 0 for the exact ratio form.
     fbi_rule : str
         Rule of the relevance pass, as :func:`minifbi.rules.get_rule` reads it.
+    regularizer : str
+        What joins the task loss: "fbi", "none", or one of :mod:`minifbi.regularizers`.
+    regularizer_weight : float or None
+        Weight of a regularizer other than the FBI loss, which has `fbi_weight`; None stands
+        for the regularizer's own default.
 
     Raises
     ------
@@ -66,6 +73,8 @@ class TrainConfig:
     fbi_reduction: str = "sum"
     fbi_stabilizer: float = 0.0
     fbi_rule: str = "zero"
+    regularizer: str = "fbi"
+    regularizer_weight: float | None = None
     dtype: str = "float32"
     seed: int = 0
 
@@ -77,6 +86,7 @@ class TrainConfig:
             "schedule": SCHEDULES,
             "fbi_start": STARTS,
             "fbi_reduction": REDUCTIONS,
+            "regularizer": regularizer_names(),
             "dtype": ("float32", "float64"),
         }
         for name, allowed in choices.items():
@@ -105,12 +115,40 @@ class TrainConfig:
         if not isinstance(self.fbi_rule, str):
             raise ConfigError(f"fbi_rule={self.fbi_rule!r}: expected the name of a rule")
         check_rule(self.fbi_rule, self.fbi_stabilizer)
+        self._check_regularizer()
         if self.fbi_gate > 1:
             raise ConfigError(f"fbi_gate={self.fbi_gate!r}: an accuracy, expected 0 to 1")
         if self.momentum >= 1:
             raise ConfigError(f"momentum={self.momentum!r}: expected 0 <= momentum < 1")
         if self.lr is None:
             object.__setattr__(self, "lr", DEFAULT_LR[self.optimizer])
+
+    def _check_regularizer(self) -> None:
+        """One regularizer at a time, and no weight that nobody would look at."""
+        if self.regularizer_weight is not None:
+            check_weight(self.regularizer_weight, "regularizer_weight")
+            if self.regularizer in ("fbi", "none"):
+                raise ConfigError(
+                    f"regularizer_weight={self.regularizer_weight!r} has no meaning with "
+                    f"regularizer={self.regularizer!r}: the weight of the FBI loss is fbi_weight"
+                )
+        if self.regularizer != "fbi" and self.fbi_weight not in (0, TrainConfig.fbi_weight):
+            raise ConfigError(
+                f"fbi_weight={self.fbi_weight!r} has no meaning with "
+                f"regularizer={self.regularizer!r}: one regularizer at a time; "
+                f"its weight is regularizer_weight"
+            )
+
+    @property
+    def penalty_weight(self) -> float:
+        """The weight with which the regularizer joins; 0 is conventional training."""
+        if self.regularizer == "fbi":
+            return self.fbi_weight
+        if self.regularizer == "none":
+            return 0.0
+        if self.regularizer_weight is None:
+            return get_regularizer(self.regularizer).default_weight
+        return self.regularizer_weight
 
     def to_dict(self) -> dict[str, Any]:
         """As a mapping that JSON can hold."""

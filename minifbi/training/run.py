@@ -33,9 +33,11 @@ from minifbi.layers import Sequential
 from minifbi.models import build_model
 from minifbi.training.checkpoint import load_checkpoint, save_checkpoint, write_json, write_text
 from minifbi.training.config import TrainConfig
+from minifbi.training.evaluation import evaluate
 from minifbi.training.folder import FILES, RunFolderError, claim_folder, default_folder
+from minifbi.training.from_config import describe_regularizer
 from minifbi.training.progress import Progress, describe_epoch
-from minifbi.training.trainer import Trainer, evaluate
+from minifbi.training.trainer import Trainer
 
 
 def _load_data(config: TrainConfig) -> Dataset:
@@ -78,6 +80,8 @@ def train(
     backend = get_backend(config.backend)
     chosen = _why(config.backend, backend)
     config = dataclasses.replace(config, backend=backend.name)
+    if config.regularizer not in ("fbi", "none"):  # a later version may have another default
+        config = dataclasses.replace(config, regularizer_weight=config.penalty_weight)
     if config.data_dir is not None:  # so that --resume finds it from anywhere
         config = dataclasses.replace(config, data_dir=str(Path(config.data_dir).resolve()))
     data = dataset or _load_data(config)
@@ -192,14 +196,15 @@ def _go_on(trainer: Trainer, folder: Path, quiet: bool, note: str = "") -> dict[
     except ImportError as error:
         raise MinifbiError(f"figures need matplotlib: {error}; `pip install matplotlib`") from error
     config, images = trainer.config, len(trainer.dataset.train)
+    label = trainer.regularizer.label
     for name in FILES:  # what a kill in the middle of writing has left behind
         for leftover in folder.glob(f".{name}.*.tmp"):
             leftover.unlink(missing_ok=True)
-    progress = Progress(config.epochs * images, trainer.epoch * images, quiet)
+    progress = Progress(config.epochs * images, trainer.epoch * images, quiet, label=label)
     try:
         progress.say(
             f"training {config.model} on {trainer.dataset.name}: {images:,} images, "
-            f"{config.epochs} epochs, lambda {config.fbi_weight:g}, into {folder}, "
+            f"{config.epochs} epochs, {describe_regularizer(config)}, into {folder}, "
             f"backend {config.backend}{note}"
         )
         if trainer.epoch:
@@ -211,7 +216,7 @@ def _go_on(trainer: Trainer, folder: Path, quiet: bool, note: str = "") -> dict[
                 save_checkpoint(folder / "best.npz", arrays, meta)
             save_checkpoint(folder / "checkpoint.npz", arrays, meta)
             _write_log(trainer, folder)
-            progress.say(describe_epoch(record, config.epochs))
+            progress.say(describe_epoch(record, config.epochs, label))
     finally:
         progress.close()
     return _finish(trainer, folder, progress)
@@ -229,11 +234,11 @@ def _finish(trainer: Trainer, folder: Path, progress: Progress) -> dict[str, Any
     _write_log(trainer, folder)  # again: a kill may have come between checkpoint and log
     dataset, config, last = trainer.dataset, trainer.config, trainer.records[-1]
     accuracy, loss = evaluate(trainer.model, dataset.test)
-    result = {
+    result: dict[str, Any] = {
         "test_accuracy": accuracy,
         "test_loss": loss,
         "val_accuracy": last["val_accuracy"],
-        "gate_step": trainer.gate.step if config.fbi_weight else None,
+        "gate_step": trainer.gate.step if config.penalty_weight else None,
         "fbi_loss": last["fbi_loss"],
         "fbi_terms": last["fbi_terms"],
         "task_loss": last["task_loss"],
@@ -243,8 +248,13 @@ def _finish(trainer: Trainer, folder: Path, progress: Progress) -> dict[str, Any
         "seconds": trainer.seconds,
         "backend": config.backend,
         "seed": config.seed,
+        "regularizer": config.regularizer,
+        "regularizer_weight": config.penalty_weight,
+        **{name: last[name] for name in ("penalty", "penalty_terms") if name in last},
     }
-    kind = f"lambda = {config.fbi_weight:g}" if config.fbi_weight else "conventional training"
+    kind = describe_regularizer(config).replace("lambda ", "lambda = ")
+    if not config.penalty_weight:
+        kind = "conventional training"
     title = f"{config.model} on {dataset.name}, {kind}, seed {config.seed}"
     figure = plot_curves(
         {name: np.array(values) for name, values in trainer.history.items()},
@@ -252,6 +262,7 @@ def _finish(trainer: Trainer, folder: Path, progress: Progress) -> dict[str, Any
         gate_step=result["gate_step"],
         gate_threshold=config.fbi_gate,
         title=title,
+        penalty=None if trainer.trains_fbi else trainer.regularizer.label,
     )
     save_figure(figure, folder / "curves.png")
     image, label = example_image(dataset)
@@ -331,7 +342,8 @@ def load_model(
     path = Path(checkpoint)
     arrays, meta = load_checkpoint(path / "checkpoint.npz" if path.is_dir() else path)
     try:
-        config = TrainConfig.from_dict(meta["config"])
+        # these two and no more: a regularizer of one's own need not be known to use the model
+        config = TrainConfig.from_dict({name: meta["config"][name] for name in ("model", "dtype")})
         model = build_model(
             config.model,
             input_shape=tuple(meta["input_shape"]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from minifbi.autograd import Tensor, cross_entropy, no_grad
@@ -25,6 +25,11 @@ class Losses:
     fbi_terms : dict of str to Tensor
         Its terms, one a functional layer.
     logits : Tensor, shape (N, F)
+    penalty : Tensor, shape (), or None
+        The penalty of another regularizer in the place of the FBI loss
+        (:func:`~minifbi.training.regularized_step`), where it was computed.
+    penalty_terms : dict of str to Tensor
+        Its summands.
     """
 
     loss: Tensor
@@ -32,6 +37,8 @@ class Losses:
     fbi_loss: Tensor | None
     fbi_terms: dict[str, Tensor]
     logits: Tensor
+    penalty: Tensor | None = None
+    penalty_terms: dict[str, Tensor] = field(default_factory=dict)
 
 
 def three_step(
