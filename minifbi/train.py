@@ -13,8 +13,8 @@ from minifbi.datasets import DATASET_NAMES
 from minifbi.fbi import REDUCTIONS, STARTS
 from minifbi.models import MODELS
 from minifbi.optim import DEFAULT_LR, OPTIMIZERS, SCHEDULES
-from minifbi.rules import RULES
 from minifbi.regularizers import REGULARIZERS, get_regularizer, regularizer_names
+from minifbi.rules import RULES
 from minifbi.training import TrainConfig, default_folder, resume, set_threads, train
 
 PROG = "minifbi.train"
@@ -45,6 +45,13 @@ def build_parser() -> Parser:
     )
     group.add_argument(
         "--num-classes", type=int, default=default.num_classes, help="classes in --data-dir"
+    )
+
+    group.add_argument(
+        "--bias",
+        action=argparse.BooleanOptionalAction,
+        default=default.bias,
+        help="whether the layers have biases",
     )
 
     group = parser.add_argument_group("computation")

@@ -78,13 +78,13 @@ def plot_activations(
     """
     maps = activation_maps(model, image, label, layers=layers, start=start)
     colors, signed = ("viridis", "PuOr_r") if colorblind else ("RdYlGn_r", "RdBu_r")
-    heights = [_tiles_height(layer.activation.shape) for layer in maps.layers]
+    heights = [tiles_height(layer.activation.shape) for layer in maps.layers]
     column = COLUMN if maps.layers else EDGE + PICTURE + BAR_GAP + BAR + BAR_TEXT + 0.3
     h, w = maps.image_relevance.shape
     picture = PICTURE * min(1, h / w)
     heading = _heading(maps, label, title, int(2 * column * 9))
     y = 0.3 + LINE * len(heading) + HEADER  # where the pictures begin
-    page = _Page(2 * column, y + picture + sum(HEADER + h for h in heights) + FOOTER)
+    page = ActivationPage(2 * column, y + picture + sum(HEADER + h for h in heights) + FOOTER)
     page.heading(heading)
     page.pictures(maps, column, y, signed)
     y += picture + HEADER
@@ -132,7 +132,8 @@ def _columns(filters: int) -> int:
     return columns
 
 
-def _tiles_height(shape: tuple[int, ...]) -> float:
+def tiles_height(shape: tuple[int, ...]) -> float:
+    """Height of a layer's tiles, for maps of this shape, (filters, H, W)."""
     filters, h, w = shape
     return BLOCK * math.ceil(filters / _columns(filters)) / _columns(filters) * h / w
 
@@ -144,7 +145,7 @@ def _heading(maps: ActivationMaps, label: int | None, title: str | None, width: 
     return [*textwrap.wrap(title or "", width), predicted]
 
 
-class _Page(Page):
+class ActivationPage(Page):
     """The pictures, the tiles and the words around them."""
 
     def heading(self, lines: list[str]) -> None:
@@ -192,10 +193,11 @@ class _Page(Page):
         tall: float,
         norm: Normalize,
         colors: str,
+        model: str = "",
     ) -> None:
-        """All maps of one layer, one image each, in rows."""
+        """All maps of one layer, one image each, in rows; `model` goes into the axes' label."""
         maps: NDArray[Any] = getattr(layer, kind)
-        columns, name = _columns(len(maps)), f"{layer.name} {kind}"
+        columns, name = _columns(len(maps)), f"{model} {layer.name} {kind}".strip()
         rows, used = math.ceil(len(maps) / columns), min(len(maps), columns)
         wide = BLOCK * used / columns
         axes = self.axes(name, left + EDGE, top, wide, tall)
@@ -215,6 +217,11 @@ class _Page(Page):
         axes.spines[:].set_visible(False)
         axes.set_yticks(np.arange(rows) + 0.5, [str(row * columns) for row in range(rows)])
         self.bar(name, left + EDGE + wide, top, tall, norm, colors)
+
+    def above(self, left: float, top: float, text: str) -> None:
+        """A line over one side of the page."""
+        x, y = (left + EDGE) / self.width, 1 - top / self.height
+        self.figure.text(x, y, text, fontsize=12, fontweight="bold", va="top", parse_math=False)
 
     def note(self, text: str) -> None:
         self.figure.text(EDGE / self.width, 0.13 / self.height, text, fontsize=9.5, color="#444444")

@@ -8,6 +8,7 @@ from minifbi.autograd import Tensor, record
 from minifbi.errors import ConfigError
 from minifbi.fbi import REDUCTIONS, fbi_loss, fbi_terms, objective, relevance_pass
 from minifbi.regularizers.base import Batch, Regularizer, total
+from minifbi.rules import Composite, Rule, get_rule
 
 
 class FBI(Regularizer):
@@ -19,7 +20,7 @@ class FBI(Regularizer):
 
     Parameters
     ----------
-    start, stabilizer
+    start, stabilizer, rule
         See :func:`minifbi.fbi.relevance_pass`.
     reduction
         See :func:`minifbi.fbi.fbi_terms`.
@@ -29,13 +30,21 @@ class FBI(Regularizer):
     default_weight = 0.001
 
     def __init__(
-        self, start: str = "target", reduction: str = "sum", stabilizer: float = 0.0
+        self,
+        start: str = "target",
+        reduction: str = "sum",
+        stabilizer: float = 0.0,
+        rule: str | Rule | Composite = "zero",
     ) -> None:
         self.start, self.reduction, self.stabilizer = start, reduction, stabilizer
-        self.fused = stabilizer == 0  # inside a fused block a stabiliser has no place
+        self.rule = get_rule(rule)
+        # inside a fused block neither a stabiliser nor another rule has a place
+        self.fused = stabilizer == 0 and self.rule.exact
 
     def terms(self, batch: Batch) -> dict[str, Tensor]:
-        relevances = relevance_pass(batch.steps, self.start, batch.labels, self.stabilizer)
+        relevances = relevance_pass(
+            batch.steps, self.start, batch.labels, self.stabilizer, self.rule
+        )
         return fbi_terms(batch.steps, relevances, self.reduction)
 
     def penalty(self, terms: Mapping[str, Tensor]) -> Tensor:

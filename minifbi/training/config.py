@@ -27,6 +27,8 @@ class TrainConfig:
     data_dir : str or None
         Folder of four IDX files that stands for the data set.
     num_classes : int
+    bias : bool
+        Whether the network has biases; without them relevance is conserved.
     epochs, batch_size, seed : int
     lr : float or None
         None stands for the optimiser's own default.
@@ -58,6 +60,7 @@ class TrainConfig:
     dataset: str = "mnist"
     data_dir: str | None = None
     num_classes: int = 10
+    bias: bool = True
     backend: str = "auto"
     epochs: int = 5
     batch_size: int = 128
@@ -104,6 +107,8 @@ class TrainConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ConfigError(f"{name}={value!r}: expected an integer, at least {least}")
+        if not isinstance(self.bias, bool):
+            raise ConfigError(f"bias={self.bias!r}: expected True or False")
         numbers = ("momentum", "weight_decay", "fbi_weight", "fbi_gate", "fbi_stabilizer")
         for name in numbers if self.lr is None else (*numbers, "lr"):
             value = getattr(self, name)
