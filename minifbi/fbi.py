@@ -27,6 +27,7 @@ from minifbi.backends import Array, Backend
 from minifbi.errors import ConfigError, ShapeError
 from minifbi.layers import Layer, Step
 from minifbi.layers.fused import ConvBlock
+from minifbi.rules import Composite, Flow, Rule, get_rule, propagate, stabilize
 
 STARTS = ("target", "logits", "predicted")
 REDUCTIONS = ("sum", "mean")
@@ -165,43 +166,12 @@ def start_ratio(logits: Tensor, start: str = "target", labels: Any = None) -> Te
     return Tensor(ratio, backend=backend)
 
 
-def stabilize(ratio: Tensor, z: Tensor, stabilizer: float) -> Tensor:
-    """The stabilised ratio: R / (z + eps * sign(z)) for R = z * ratio, with sign(0) = +1.
-
-    Since R = z * ratio, it equals ratio * z / (z + eps * sign(z)): the exact
-    ratio, damped where |z| is not large against eps.  Nothing here is ever
-    divided by a small number.
-
-    Parameters
-    ----------
-    ratio : Tensor
-        R / z at the output of a layer that divides by z.
-    z : Tensor, same shape
-        That output, before any ReLU.
-    stabilizer : float
-        eps > 0, in units of z.
-
-    Returns
-    -------
-    Tensor, same shape
-    """
-    xp, values, incoming = z.backend.xp, z.data, ratio.data
-    magnitude = xp.abs(values) + values.dtype.type(stabilizer)
-    damping = xp.abs(values) / magnitude
-
-    def backward(g: Array) -> Sequence[Array]:
-        sign = xp.where(values >= 0, 1, -1).astype(values.dtype)
-        eps = values.dtype.type(stabilizer)
-        return g * damping, g * incoming * sign * eps / (magnitude * magnitude)
-
-    return record(incoming * damping, (ratio, z), backward, "stabilize")
-
-
 def relevance_pass(
     steps: Sequence[Step],
     start: str = "target",
     labels: Any = None,
     stabilizer: float = 0.0,
+    rule: str | Rule | Composite = "zero",
 ) -> dict[str, Tensor]:
     """Step 2, Eq. (2): from the last layer to the first, collect every a_i^-.
 
@@ -214,6 +184,9 @@ def relevance_pass(
     stabilizer : float
         0 for the exact LRP-0 of the paper, carried as a ratio so that nothing
         is divided; eps > 0 for the divided form R / (z + eps * sign(z)).
+    rule : str, Rule or Composite
+        Another rule of relevance propagation instead of LRP-0, by name (``"epsilon:0.05"``) or
+        as an object; see :func:`minifbi.rules.get_rule`.
 
     Returns
     -------
@@ -225,14 +198,19 @@ def relevance_pass(
     ------
     ConfigError
         If an option is outside its values, or a stabiliser is to act inside a fused
-        block, where no place is left for it.
+        block, where no place is left for it, or a stabiliser is given for a rule that
+        brings its own.
     """
     if not stabilizer >= 0 or not np.isfinite(stabilizer):
         raise ConfigError(f"stabilizer={stabilizer!r}: expected a number, at least 0")
     if not steps:
         raise ConfigError("the relevance pass needs at least one layer")
-    relevances: dict[str, Tensor] = {}
     ratio = start_ratio(steps[-1].z, start, labels)
+    composite = get_rule(rule)
+    if not composite.exact:
+        check_rule(rule, stabilizer)
+        return _relevance_pass_by(composite, steps, ratio)
+    relevances: dict[str, Tensor] = {}
     for step in reversed(steps):
         if stabilizer and step.layer.proportional:
             if isinstance(step.layer, ConvBlock):
@@ -245,6 +223,32 @@ def relevance_pass(
         if step.layer.functional:
             product = Relevance if is_grad_enabled() else multiply
             relevances[step.name] = product(step.x, ratio)  # a_i^- = x * ratio, Eq. (2)
+    return dict(reversed(relevances.items()))
+
+
+def check_rule(rule: str | Rule | Composite, stabilizer: float = 0.0) -> None:
+    """Raise ConfigError unless there is such a rule, and the stabiliser has a meaning for it."""
+    if stabilizer and not get_rule(rule).exact:
+        raise ConfigError(
+            f"stabilizer={stabilizer:g} belongs to the rule 'zero', and {rule} brings its own; "
+            "leave it 0, or write for example rule='epsilon:0.01'"
+        )
+    get_rule(rule)
+
+
+def _relevance_pass_by(
+    composite: Composite, steps: Sequence[Step], ratio: Tensor
+) -> dict[str, Tensor]:
+    """The relevance pass where layers follow other rules than that of Eq. (2)."""
+    relevances: dict[str, Tensor] = {}
+    flow = Flow(ratio)
+    for step, rule in zip(reversed(steps), reversed(composite.rules(steps)), strict=True):
+        flow = propagate(step, flow, rule)
+        if step.layer.functional:
+            if flow.is_ratio and is_grad_enabled():
+                relevances[step.name] = Relevance(step.x, flow.values)
+            else:
+                relevances[step.name] = flow.relevance(step.x)
     return dict(reversed(relevances.items()))
 
 
@@ -276,7 +280,7 @@ def fbi_terms(
             count = step.x.shape[0] if reduction == "sum" else step.x.size
             if isinstance(a_minus, Relevance):
                 terms[step.name] = l1_difference(a_minus, count)
-            else:  # someone's own rule
+            else:  # a rule that gives relevance to zeros, or someone's own
                 terms[step.name] = (step.x - a_minus).abs().sum() * (1.0 / count)
     return terms
 

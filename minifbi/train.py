@@ -13,6 +13,8 @@ from minifbi.datasets import DATASET_NAMES
 from minifbi.fbi import REDUCTIONS, STARTS
 from minifbi.models import MODELS
 from minifbi.optim import DEFAULT_LR, OPTIMIZERS, SCHEDULES
+from minifbi.regularizers import REGULARIZERS, get_regularizer, regularizer_names
+from minifbi.rules import RULES
 from minifbi.training import TrainConfig, default_folder, resume, set_threads, train
 
 PROG = "minifbi.train"
@@ -32,7 +34,8 @@ def build_parser() -> Parser:
         "--dataset",
         default=default.dataset,
         choices=DATASET_NAMES,
-        help="mnist ships with the package; fashion-mnist is downloaded once (31 MB)",
+        help="mnist ships with the package; fashion-mnist is downloaded once (31 MB); "
+        "decoy-mnist is mnist with a misleading patch in a corner",
     )
     group.add_argument(
         "--data-dir",
@@ -42,6 +45,13 @@ def build_parser() -> Parser:
     )
     group.add_argument(
         "--num-classes", type=int, default=default.num_classes, help="classes in --data-dir"
+    )
+
+    group.add_argument(
+        "--bias",
+        action=argparse.BooleanOptionalAction,
+        default=default.bias,
+        help="whether the layers have biases",
     )
 
     group = parser.add_argument_group("computation")
@@ -95,7 +105,8 @@ def build_parser() -> Parser:
         "--fbi-gate",
         type=float,
         default=default.fbi_gate,
-        help="validation accuracy above which the FBI loss joins; 0: from the start",
+        help="validation accuracy above which the FBI loss, or the --regularizer in its place, "
+        "joins; 0: from the start",
     )
     group.add_argument(
         "--gate-interval",
@@ -121,6 +132,33 @@ def build_parser() -> Parser:
         type=float,
         default=default.fbi_stabilizer,
         help="eps of the divided form R / (z + eps sign z); 0: the exact ratio form",
+    )
+    group.add_argument(
+        "--fbi-rule",
+        metavar="RULE",
+        default=default.fbi_rule,
+        help="rule of the relevance pass, with its numbers if need be, such as epsilon:0.05 or "
+        f"gamma:0.25; one of {', '.join(RULES)}",
+    )
+
+    group = parser.add_argument_group("baselines: what to train with instead of the FBI loss")
+    group.add_argument(
+        "--regularizer",
+        choices=regularizer_names(),
+        default=default.regularizer,
+        help="what joins the task loss at the gate; right-reasons needs --dataset decoy-mnist",
+    )
+    group.add_argument(
+        "--regularizer-weight",
+        type=float,
+        default=argparse.SUPPRESS,
+        help="its weight w in L_TSK + w P; fbi has --fbi-weight instead (default: "
+        + ", ".join(
+            f"{get_regularizer(name).default_weight:g} for {name}"
+            for name in REGULARIZERS
+            if name != "fbi"
+        )
+        + ")",
     )
 
     group = parser.add_argument_group("run folder")

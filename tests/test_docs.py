@@ -14,6 +14,7 @@ import matplotlib
 import pytest
 
 import minifbi
+from minifbi.regularizers import REGULARIZERS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -170,6 +171,8 @@ def python_blocks(page: Path) -> list[tuple[int, str]]:
 def test_python_blocks_run(page, tmp_path, monkeypatch, capsys):
     """One page is one program, from top to bottom; a ```text block right after is its output."""
     monkeypatch.chdir(tmp_path)
+    # what a page puts into the registry must not be there for other tests
+    monkeypatch.setattr("minifbi.regularizers.REGULARIZERS", dict(REGULARIZERS))
     namespace: dict[str, object] = {"__name__": "__main__"}
     text = page.read_text(encoding="utf-8")
     for line, block in python_blocks(page):

@@ -18,7 +18,7 @@ from minifbi.fbi import forward_pass, relevance_pass
 from minifbi.layers import AvgPool2d, Conv2d, Dense, Dropout, Flatten, ReLU, Sequential
 from minifbi.models import alexnet, lenet, mlp
 from minifbi.plots import plot_activations, save_figure
-from minifbi.plots.activations import _number
+from minifbi.plots.figure import number
 
 RNG = np.random.default_rng(7)
 IMAGE = (RNG.random((1, 28, 28)) * (RNG.random((1, 28, 28)) > 0.7)).astype(np.float32)
@@ -254,7 +254,7 @@ def test_numbers_beside_a_colour_bar_are_short() -> None:
         (6e4, "6e4"),
         (-0.00015, "-1.5e-4"),
     ):
-        assert _number(value) == text.replace("-", "\N{MINUS SIGN}")
+        assert number(value) == text.replace("-", "\N{MINUS SIGN}")
 
 
 def test_wrong_arguments() -> None:

@@ -76,6 +76,31 @@ def test_curves_mark_the_gate(gate: int) -> None:
     assert_texts_apart(figure)
 
 
+@pytest.mark.parametrize("rising", [True, False])
+def test_curves_of_another_regularizer(rising: bool) -> None:
+    history, epochs = a_run(400, 100)
+    step = history["step"]
+    history["penalty"] = np.where(step > 100, step if rising else 500.0 - step, np.nan)
+    for record, mean in zip(epochs, (None, 210.0, 250.0, 290.0), strict=True):
+        record["penalty"] = mean
+    figure = plot_curves(history, epochs, gate_step=100, title="t", penalty="L1 penalty")
+    _, panel, _, terms = figure.axes
+    assert panel.get_title(loc="left") == "L1 penalty"
+    (measured,) = lines_with(panel, "measured")
+    np.testing.assert_array_equal(measured.get_ydata(), history["penalty"])
+    (means,) = lines_with(panel, "mean of an epoch")
+    np.testing.assert_array_equal(means.get_ydata(), [np.nan, 210.0, 250.0, 290.0])
+    assert "measured only" in terms.get_title(loc="left")
+    assert_texts_apart(figure)
+    # the legend stands where the curve does not
+    figure.draw_without_rendering()
+    box = panel.get_legend().get_window_extent()
+    points = panel.transData.transform(np.stack([step, history["penalty"]], axis=1)[100:])
+    assert not any(box.contains(*point) for point in points)
+    with pytest.raises(ConfigError, match="penalty"):
+        plot_curves(a_run(40, 10)[0], [], gate_step=None, title="t", penalty="L1 penalty")
+
+
 def test_curves_show_the_numbers() -> None:
     history, epochs = a_run(400, 100)
     task, fbi, accuracy, terms = plot_curves(history, epochs, gate_step=100, title="t").axes

@@ -8,6 +8,7 @@
 """
 
 from minifbi.datasets.core import Dataset, Split, split_train_validation
+from minifbi.datasets.decoy import add_decoys, decoy_mnist, decoy_shade
 from minifbi.datasets.idx import read_idx, write_idx
 from minifbi.datasets.loaders import (
     DATASET_NAMES,
@@ -21,6 +22,9 @@ __all__ = [
     "DATASET_NAMES",
     "Dataset",
     "Split",
+    "add_decoys",
+    "decoy_mnist",
+    "decoy_shade",
     "load_dataset",
     "load_fashion_mnist",
     "load_idx_folder",

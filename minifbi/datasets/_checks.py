@@ -106,6 +106,19 @@ def check_label_range(labels: NDArray[Any], num_classes: int, name: str) -> None
         )
 
 
+def check_masks(masks: ArrayLike, images_shape: tuple[int, ...], name: str) -> NDArray[np.bool_]:
+    """Return the masks as a checked array of shape (N, H, W)."""
+    array = _as_array(masks, f"{name}: the masks")
+    expected = (images_shape[0], *images_shape[2:])
+    if array.dtype != np.bool_ or array.shape != expected:
+        raise DataError(
+            f"{name}: the masks are {array.dtype} of shape {array.shape}; expected bool of shape "
+            f"{expected}, one mask (H, W) for each image: True where a pixel says nothing about "
+            "the class. Convert them, for example with masks > 0."
+        )
+    return array
+
+
 def check_indices(indices: Any) -> NDArray[np.integer[Any]]:
     """Return the indices of a batch as one row of integers."""
     array = np.asarray(indices)

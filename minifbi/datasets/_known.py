@@ -21,6 +21,7 @@ CLASS_NAMES = {
         "Bag",
         "Ankle boot",
     ),
+    "decoy-mnist": tuple("0123456789"),
 }
 DATASET_NAMES = tuple(CLASS_NAMES)
 """The names that :func:`load_dataset` knows."""

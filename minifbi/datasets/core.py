@@ -18,6 +18,7 @@ from minifbi.datasets._checks import (
     check_indices,
     check_label_range,
     check_labels,
+    check_masks,
     check_num_classes,
     count_mismatch,
     read_only,
@@ -41,10 +42,14 @@ class Split:
         float pixels from 0 to 1.  Read-only.
     labels : ndarray of int64, shape (N,)
         The class of each image, from 0.  Read-only.
+    masks : ndarray of bool, shape (N, H, W), or None
+        Where it is known which pixels say nothing about the class, as in
+        Decoy-MNIST: True there.  None for ordinary data.  Read-only.
     """
 
     images: NDArray[Any]
     labels: NDArray[np.int64]
+    masks: NDArray[np.bool_] | None = None
 
     @classmethod
     def from_arrays(
@@ -52,6 +57,7 @@ class Split:
         images: ArrayLike,
         labels: ArrayLike,
         *,
+        masks: ArrayLike | None = None,
         num_classes: int = 10,
         name: str = "data set",
     ) -> "Split":
@@ -65,6 +71,8 @@ class Split:
             changed through it; a read-only one is shared.
         labels : array of integers, shape (N,)
             Classes, each from 0 to ``num_classes - 1``.
+        masks : array of bool, shape (N, H, W), optional
+            True where a pixel says nothing about the class.
         num_classes : int
             How many classes there are.
         name : str
@@ -87,7 +95,12 @@ class Split:
         checked_labels = check_labels(labels, num_classes, name)
         if len(checked_images) != len(checked_labels):
             raise count_mismatch(name, len(checked_images), len(checked_labels))
-        return cls(read_only(checked_images), read_only(checked_labels))
+        checked_masks = None if masks is None else check_masks(masks, checked_images.shape, name)
+        return cls(
+            read_only(checked_images),
+            read_only(checked_labels),
+            None if checked_masks is None else read_only(checked_masks),
+        )
 
     def __repr__(self) -> str:
         channels, height, width = self.images.shape[1:]

@@ -1,7 +1,7 @@
 """Find a data set, read its four files and make a :class:`Dataset` of them.
 
-MNIST comes with minifbi.  Fashion-MNIST is downloaded, only when asked for.
-Anything else in the same format is read from a folder.
+MNIST comes with minifbi, and Decoy-MNIST is made of it.  Fashion-MNIST is downloaded, only
+when asked for.  Anything else in the same format is read from a folder.
 """
 
 import hashlib
@@ -24,6 +24,7 @@ from minifbi.datasets._known import (
     MNIST_SHA256,
 )
 from minifbi.datasets.core import Dataset, Split, split_train_validation
+from minifbi.datasets.decoy import decoy_mnist
 from minifbi.datasets.idx import read_idx
 from minifbi.errors import ConfigError, DataError
 
@@ -50,9 +51,11 @@ def load_dataset(
     Parameters
     ----------
     name : str
-        ``"mnist"``, which comes with minifbi, or ``"fashion-mnist"``, which
-        is downloaded once (31 MB).  With `data_dir`, any name: it is then
-        only what the data set is called.
+        ``"mnist"``, which comes with minifbi, ``"fashion-mnist"``, which is
+        downloaded once (31 MB), or ``"decoy-mnist"``, which is MNIST with
+        misleading patches, see :func:`~minifbi.datasets.decoy_mnist`.  With
+        `data_dir`, any name: it is then only what the data set is called,
+        but for ``"decoy-mnist"``, which puts its patches on those images.
     data_dir : path, optional
         A folder with four IDX files, see :func:`load_idx_folder`.  Nothing is
         downloaded.
@@ -75,7 +78,8 @@ def load_dataset(
         If a file is missing, damaged or not what it should be.
     """
     if data_dir is not None:
-        return load_idx_folder(data_dir, num_classes=num_classes, name=name)
+        folder = load_idx_folder(data_dir, num_classes=num_classes, name=name)
+        return decoy_mnist(folder, name=name) if name == "decoy-mnist" else folder
     if name not in DATASET_NAMES:
         raise ConfigError(
             f"data set {name!r} is unknown; expected one of {', '.join(DATASET_NAMES)}. For your "
@@ -88,6 +92,8 @@ def load_dataset(
         )
     if name == "mnist":
         return load_mnist()
+    if name == "decoy-mnist":
+        return decoy_mnist(load_mnist())
     return load_fashion_mnist(cache_dir, progress=progress)
 
 

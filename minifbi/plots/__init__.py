@@ -1,4 +1,4 @@
-"""Figures of a training run and of one image, drawn without pyplot.
+"""Figures of a training run, of one image, and of explanations, drawn without pyplot.
 
 pyplot keeps global state, so it is left alone: each function makes a Figure with
 its own canvas, which works without a screen and disturbs nobody.  To keep one, use
@@ -6,7 +6,23 @@ its own canvas, which works without a screen and disturbs nobody.  To keep one, 
 """
 
 from minifbi.plots.activations import plot_activations
+from minifbi.plots.comparison import plot_comparison
 from minifbi.plots.curves import plot_curves
+from minifbi.plots.density import plot_densities
 from minifbi.plots.figure import DPI, save_figure
+from minifbi.plots.heatmaps import plot_heatmaps
+from minifbi.plots.scheme import plot_scheme
+from minifbi.plots.tradeoff import Point, plot_tradeoff
 
-__all__ = ["DPI", "plot_activations", "plot_curves", "save_figure"]
+__all__ = [
+    "DPI",
+    "Point",
+    "plot_activations",
+    "plot_comparison",
+    "plot_curves",
+    "plot_densities",
+    "plot_heatmaps",
+    "plot_scheme",
+    "plot_tradeoff",
+    "save_figure",
+]

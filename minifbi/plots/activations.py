@@ -8,21 +8,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from minifbi.activation_maps import ActivationMaps, LayerMaps, activation_maps
 from minifbi.layers import Sequential
-from minifbi.plots.figure import new_figure
+from minifbi.plots.figure import BAR, BAR_GAP, Page, largest, number
 
 # All lengths in inches.
 BLOCK = 5.0  # width of the tiles of one layer
-EDGE, BAR_GAP, BAR, BAR_TEXT = 0.5, 0.12, 0.13, 0.74  # left of the tiles; colour bar at the right
+EDGE, BAR_TEXT = 0.5, 0.74  # left of the tiles; numbers of the colour bar at the right
 COLUMN = EDGE + BLOCK + BAR_GAP + BAR + BAR_TEXT
 LINE, HEADER, PICTURE, FOOTER = 0.23, 0.42, 2.0, 0.45
 GREY = "#e0e0e0"  # around each tile, so that a white map still shows
@@ -81,19 +78,19 @@ def plot_activations(
     """
     maps = activation_maps(model, image, label, layers=layers, start=start)
     colors, signed = ("viridis", "PuOr_r") if colorblind else ("RdYlGn_r", "RdBu_r")
-    heights = [_tiles_height(layer.activation.shape) for layer in maps.layers]
+    heights = [tiles_height(layer.activation.shape) for layer in maps.layers]
     column = COLUMN if maps.layers else EDGE + PICTURE + BAR_GAP + BAR + BAR_TEXT + 0.3
     h, w = maps.image_relevance.shape
     picture = PICTURE * min(1, h / w)
     heading = _heading(maps, label, title, int(2 * column * 9))
     y = 0.3 + LINE * len(heading) + HEADER  # where the pictures begin
-    page = _Page(2 * column, y + picture + sum(HEADER + h for h in heights) + FOOTER)
+    page = ActivationPage(2 * column, y + picture + sum(HEADER + h for h in heights) + FOOTER)
     page.heading(heading)
     page.pictures(maps, column, y, signed)
     y += picture + HEADER
     for layer, tall in zip(maps.layers, heights, strict=True):
         filters, h, w = layer.activation.shape
-        limit = (activation_max or {}).get(layer.name, _largest(layer.activation))
+        limit = (activation_max or {}).get(layer.name, largest(layer.activation))
         low = 0.0 if layer.after_relu else -limit
         what = "activation after ReLU" if layer.after_relu else "activation (no ReLU follows)"
         size = f"{filters} filter{'s' * (filters != 1)}, {h} x {w}"
@@ -107,11 +104,11 @@ def plot_activations(
             Normalize(low, limit),
             colors,
         )
-        limit, total = _largest(layer.relevance), float(layer.relevance.sum())
+        limit, total = largest(layer.relevance), float(layer.relevance.sum())
         page.tiles(
             layer,
             "relevance",
-            f"{layer.name}: relevance there  (sum {_number(total)})",
+            f"{layer.name}: relevance there  (sum {number(total)})",
             column,
             y,
             tall,
@@ -127,21 +124,6 @@ def plot_activations(
     return page.figure
 
 
-def _largest(values: NDArray[Any]) -> float:
-    """Upper end of a colour range: the largest magnitude, or 1 for a map of zeros."""
-    largest = float(np.abs(values[np.isfinite(values)]).max(initial=0))
-    return largest if largest > 0 else 1.0
-
-
-def _number(value: float) -> str:
-    """Three digits in at most seven letters: 0.015, or 1.5e-4 where zeros would fill the place."""
-    text = f"{value:.3g}"
-    if len(text) > 6 or "e" in text:
-        digits, _, power = f"{value:.1e}".partition("e")
-        text = f"{digits.removesuffix('.0')}e{int(power)}"
-    return text.replace("-", "\N{MINUS SIGN}")
-
-
 def _columns(filters: int) -> int:
     """Tiles in a row: 8 for up to 32 filters, then 16, 32, ..."""
     columns = 8
@@ -150,7 +132,8 @@ def _columns(filters: int) -> int:
     return columns
 
 
-def _tiles_height(shape: tuple[int, ...]) -> float:
+def tiles_height(shape: tuple[int, ...]) -> float:
+    """Height of a layer's tiles, for maps of this shape, (filters, H, W)."""
     filters, h, w = shape
     return BLOCK * math.ceil(filters / _columns(filters)) / _columns(filters) * h / w
 
@@ -162,39 +145,8 @@ def _heading(maps: ActivationMaps, label: int | None, title: str | None, width: 
     return [*textwrap.wrap(title or "", width), predicted]
 
 
-class _Page:
-    """A figure on which things are placed in inches, from the left and from the top."""
-
-    def __init__(self, width: float, height: float) -> None:
-        self.width, self.height = width, height
-        self.figure = new_figure(width, height)
-
-    def axes(self, label: str, left: float, top: float, width: float, height: float) -> Axes:
-        axes = self.figure.add_axes(
-            (
-                left / self.width,
-                1 - (top + height) / self.height,
-                width / self.width,
-                height / self.height,
-            ),
-            label=label,
-        )
-        axes.tick_params(length=0, labelsize=9)
-        axes.set(xticks=[], yticks=[])
-        return axes
-
-    def bar(
-        self, label: str, left: float, top: float, height: float, norm: Normalize, colors: str
-    ) -> None:
-        """The colour bar of what ends at `left`."""
-        axes = self.axes(f"{label} colours", left + BAR_GAP, top, BAR, height)
-        bar = self.figure.colorbar(
-            ScalarMappable(norm, colors),
-            cax=axes,
-            format=FuncFormatter(lambda value, _: _number(value)),
-            ticks=MaxNLocator(4 if height > 1.1 else 2),
-        )
-        bar.ax.tick_params(labelsize=9, length=3)
+class ActivationPage(Page):
+    """The pictures, the tiles and the words around them."""
 
     def heading(self, lines: list[str]) -> None:
         self.figure.suptitle(
@@ -217,7 +169,7 @@ class _Page:
             interpolation="nearest",
         )
         axes.set_title("input", loc="left", fontsize=11)
-        limit = _largest(maps.image_relevance)
+        limit = largest(maps.image_relevance)
         norm = Normalize(-limit, limit)
         axes = self.axes("input relevance", column + EDGE, top, wide, tall)
         axes.imshow(
@@ -225,7 +177,7 @@ class _Page:
         )
         axes.set_title(
             f"its relevance for class {maps.explained}\n"
-            f"(logit {_number(maps.logit)}, sum {_number(float(maps.image_relevance.sum()))})",
+            f"(logit {number(maps.logit)}, sum {number(float(maps.image_relevance.sum()))})",
             loc="left",
             fontsize=11,
         )
@@ -241,10 +193,11 @@ class _Page:
         tall: float,
         norm: Normalize,
         colors: str,
+        model: str = "",
     ) -> None:
-        """All maps of one layer, one image each, in rows."""
+        """All maps of one layer, one image each, in rows; `model` goes into the axes' label."""
         maps: NDArray[Any] = getattr(layer, kind)
-        columns, name = _columns(len(maps)), f"{layer.name} {kind}"
+        columns, name = _columns(len(maps)), f"{model} {layer.name} {kind}".strip()
         rows, used = math.ceil(len(maps) / columns), min(len(maps), columns)
         wide = BLOCK * used / columns
         axes = self.axes(name, left + EDGE, top, wide, tall)
@@ -264,6 +217,11 @@ class _Page:
         axes.spines[:].set_visible(False)
         axes.set_yticks(np.arange(rows) + 0.5, [str(row * columns) for row in range(rows)])
         self.bar(name, left + EDGE + wide, top, tall, norm, colors)
+
+    def above(self, left: float, top: float, text: str) -> None:
+        """A line over one side of the page."""
+        x, y = (left + EDGE) / self.width, 1 - top / self.height
+        self.figure.text(x, y, text, fontsize=12, fontweight="bold", va="top", parse_math=False)
 
     def note(self, text: str) -> None:
         self.figure.text(EDGE / self.width, 0.13 / self.height, text, fontsize=9.5, color="#444444")

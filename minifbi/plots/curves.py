@@ -28,6 +28,7 @@ def plot_curves(
     gate_step: int | None,
     title: str,
     gate_threshold: float = 0.7,
+    penalty: str | None = None,
 ) -> Figure:
     """Draw how a training went: both losses, the accuracy, and Eq. (3) layer by layer.
 
@@ -47,20 +48,24 @@ def plot_curves(
     title : str
     gate_threshold : float
         The validation accuracy at which it joins.
+    penalty : str, optional
+        What to call another regularizer that was trained with instead of the FBI loss.  Its
+        curve, ``penalty`` in `history` and `epochs`, is drawn in the place of the FBI loss.
 
     Returns
     -------
     Figure
-        Four axes: task loss, FBI loss, validation accuracy, terms by layer.
+        Four axes: task loss, FBI loss (or `penalty`), validation accuracy, terms by layer.
 
     Raises
     ------
     ConfigError
-        If `history` lacks one of its five arrays.
+        If `history` lacks one of its five arrays (six with a `penalty`).
     ShapeError
         If arrays that belong together differ in length.
     """
-    series = _check_history(history)
+    shown = "fbi_loss" if penalty is None else "penalty"
+    series = _check_history(history, shown)
     figure = new_figure(12, 8)
     figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.12)
     figure.suptitle("\n".join(textwrap.wrap(title, 100)), fontsize=14, parse_math=False)
@@ -70,15 +75,15 @@ def plot_curves(
     late = gate_step is not None and gate_step > last / 2
     _style(task, "task loss $L_{TSK}$")
     _draw_loss(task, series["step"], series["task_loss"], TASK, ends, _column(epochs, "task_loss"))
-    _style(fbi, "FBI loss $L_{FBI}$, Eq. (3)")
+    _style(fbi, "FBI loss $L_{FBI}$, Eq. (3)" if penalty is None else penalty)
     # begun late, the curve is a short one at the right, where the legend would hide it
     _draw_loss(
         fbi,
         series["step"],
-        series["fbi_loss"],
+        series[shown],
         FBI,
         ends,
-        _column(epochs, "fbi_loss"),
+        _column(epochs, shown),
         legend_left=late,
     )
     _draw_accuracy(accuracy, series, ends, _column(epochs, "val_accuracy"), gate_threshold)
@@ -87,20 +92,23 @@ def plot_curves(
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if gate_step is not None:
             _mark_gate(axes, gate_step, height, late)
-    _draw_terms(terms, epochs)
+    _draw_terms(terms, epochs, "" if penalty is None else ", measured only")
     # Lay out once and keep it: each drawing would otherwise move things by a hair.
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     return figure
 
 
-def _check_history(history: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.float64]]:
-    names = ("step", "task_loss", "fbi_loss", "val_step", "val_accuracy")
+def _check_history(history: Mapping[str, ArrayLike], shown: str) -> dict[str, NDArray[np.float64]]:
+    names = tuple(
+        dict.fromkeys(("step", "task_loss", "fbi_loss", shown, "val_step", "val_accuracy"))
+    )
     missing = [name for name in names if name not in history]
     if missing:
         raise ConfigError(f"history lacks {', '.join(missing)}; expected {', '.join(names)}")
     series = {name: np.asarray(history[name], dtype=np.float64).reshape(-1) for name in names}
-    for name, along in zip(names, ("step", "step", "step", "val_step", "val_step"), strict=True):
+    for name in names:
+        along = "val_step" if name.startswith("val_") else "step"
         if len(series[name]) != len(series[along]):
             raise ShapeError(
                 f"history[{name!r}] has {len(series[name])} values and history[{along!r}] "
@@ -168,6 +176,13 @@ def _style(axes: Axes, title: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def _rises(values: NDArray[np.float64]) -> bool:
+    """Whether the last third of the known values lies above the first, by the mean."""
+    known = values[np.isfinite(values)]
+    third = len(known) // 3
+    return third > 0 and bool(known[-third:].mean() > known[:third].mean())
+
+
 def _draw_loss(
     axes: Axes,
     step: NDArray[Any],
@@ -199,7 +214,8 @@ def _draw_loss(
             zorder=3,
         )
     _use_log_axis(axes, np.concatenate([loss, by_epoch]), 10)
-    axes.legend(loc="upper left" if legend_left else "upper right", fontsize=10)
+    left = legend_left or _rises(loss)
+    axes.legend(loc="upper left" if left else "upper right", fontsize=10)
 
 
 def _draw_accuracy(
@@ -252,9 +268,9 @@ def _mark_gate(axes: Axes, gate_step: int, height: float, left: bool) -> None:
     )
 
 
-def _draw_terms(axes: Axes, epochs: Sequence[Mapping[str, Any]]) -> None:
+def _draw_terms(axes: Axes, epochs: Sequence[Mapping[str, Any]], note: str = "") -> None:
     """The terms of Eq. (3), a line for each layer, dark for the first."""
-    _style(axes, "terms of Eq. (3) by layer")
+    _style(axes, f"terms of Eq. (3) by layer{note}")
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     terms = [record.get("fbi_terms") or {} for record in epochs]

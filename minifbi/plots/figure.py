@@ -1,4 +1,4 @@
-"""An empty figure, and a figure as a file."""
+"""An empty figure, things placed on it in inches, and a figure as a file."""
 
 from __future__ import annotations
 
@@ -7,13 +7,20 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from numpy.typing import NDArray
 
 from minifbi.errors import ConfigError
 
 DPI = 150
 """Dots per inch of every figure: one of 12 inches is 1800 pixels wide."""
+BAR_GAP, BAR = 0.12, 0.13  # inches: a colour bar and the gap before it
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
@@ -55,3 +62,54 @@ def new_figure(width: float, height: float, **options: Any) -> Figure:
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white", **options)
     FigureCanvasAgg(figure)
     return figure
+
+
+def largest(values: NDArray[Any]) -> float:
+    """Upper end of a colour range: the largest magnitude, or 1 for a map of zeros."""
+    largest = float(np.abs(values[np.isfinite(values)]).max(initial=0))
+    return largest if largest > 0 else 1.0
+
+
+def number(value: float) -> str:
+    """Three digits in at most seven letters: 0.015, or 1.5e-4 where zeros would fill the place."""
+    text = f"{value:.3g}"
+    if len(text) > 6 or "e" in text:
+        digits, _, power = f"{value:.1e}".partition("e")
+        text = f"{digits.removesuffix('.0')}e{int(power)}"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+class Page:
+    """A figure on which things are placed in inches, from the left and from the top."""
+
+    def __init__(self, width: float, height: float) -> None:
+        self.width, self.height = width, height
+        self.figure = new_figure(width, height)
+
+    def axes(self, label: str, left: float, top: float, width: float, height: float) -> Axes:
+        """Axes without ticks, at a place from the left and the top."""
+        axes = self.figure.add_axes(
+            (
+                left / self.width,
+                1 - (top + height) / self.height,
+                width / self.width,
+                height / self.height,
+            ),
+            label=label,
+        )
+        axes.tick_params(length=0, labelsize=9)
+        axes.set(xticks=[], yticks=[])
+        return axes
+
+    def bar(
+        self, label: str, left: float, top: float, height: float, norm: Normalize, colors: str
+    ) -> None:
+        """The colour bar of what ends at `left`."""
+        axes = self.axes(f"{label} colours", left + BAR_GAP, top, BAR, height)
+        bar = self.figure.colorbar(
+            ScalarMappable(norm, colors),
+            cax=axes,
+            format=FuncFormatter(lambda value, _: number(value)),
+            ticks=MaxNLocator(4 if height > 1.1 else 2),
+        )
+        bar.ax.tick_params(labelsize=9, length=3)

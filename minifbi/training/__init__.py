@@ -2,12 +2,14 @@
 
 from minifbi.training.checkpoint import load_checkpoint, save_checkpoint
 from minifbi.training.config import TrainConfig
+from minifbi.training.evaluation import evaluate, evaluate_penalty
 from minifbi.training.folder import RunFolderError, default_folder
 from minifbi.training.gate import Gate
+from minifbi.training.regularized_step import regularized_step
 from minifbi.training.run import load_model, resume, train
 from minifbi.training.threads import set_threads
 from minifbi.training.three_step import Losses, three_step
-from minifbi.training.trainer import Trainer, evaluate
+from minifbi.training.trainer import Trainer
 
 __all__ = [
     "Gate",
@@ -17,8 +19,10 @@ __all__ = [
     "Trainer",
     "default_folder",
     "evaluate",
+    "evaluate_penalty",
     "load_checkpoint",
     "load_model",
+    "regularized_step",
     "resume",
     "save_checkpoint",
     "set_threads",

@@ -10,9 +10,10 @@ from typing import Any
 
 from minifbi.backends import BACKEND_NAMES
 from minifbi.errors import ConfigError
-from minifbi.fbi import REDUCTIONS, STARTS, check_fbi_weight
+from minifbi.fbi import REDUCTIONS, STARTS, check_fbi_weight, check_rule
 from minifbi.models import MODELS
 from minifbi.optim import DEFAULT_LR, OPTIMIZERS, SCHEDULES
+from minifbi.regularizers import check_weight, get_regularizer, regularizer_names
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class TrainConfig:
     data_dir : str or None
         Folder of four IDX files that stands for the data set.
     num_classes : int
+    bias : bool
+        Whether the network has biases; without them relevance is conserved.
     epochs, batch_size, seed : int
     lr : float or None
         None stands for the optimiser's own default.
@@ -33,11 +36,19 @@ class TrainConfig:
     fbi_weight : float
         lambda of Eq. (4); 0 is conventional training.
     fbi_gate : float
-        The FBI loss joins once the validation accuracy exceeds this; 0: from the start.
+        The FBI loss (or the other regularizer) joins once the validation accuracy exceeds
+        this; 0: from the start.
     gate_interval : int
         Iterations between two looks at the validation accuracy, before the gate opens.
     fbi_stabilizer : float
         eps of the divided form; 0 for the exact ratio form.
+    fbi_rule : str
+        Rule of the relevance pass, as :func:`minifbi.rules.get_rule` reads it.
+    regularizer : str
+        What joins the task loss: "fbi", "none", or one of :mod:`minifbi.regularizers`.
+    regularizer_weight : float or None
+        Weight of a regularizer other than the FBI loss, which has `fbi_weight`; None stands
+        for the regularizer's own default.
 
     Raises
     ------
@@ -49,6 +60,7 @@ class TrainConfig:
     dataset: str = "mnist"
     data_dir: str | None = None
     num_classes: int = 10
+    bias: bool = True
     backend: str = "auto"
     epochs: int = 5
     batch_size: int = 128
@@ -63,6 +75,9 @@ class TrainConfig:
     fbi_start: str = "target"
     fbi_reduction: str = "sum"
     fbi_stabilizer: float = 0.0
+    fbi_rule: str = "zero"
+    regularizer: str = "fbi"
+    regularizer_weight: float | None = None
     dtype: str = "float32"
     seed: int = 0
 
@@ -74,6 +89,7 @@ class TrainConfig:
             "schedule": SCHEDULES,
             "fbi_start": STARTS,
             "fbi_reduction": REDUCTIONS,
+            "regularizer": regularizer_names(),
             "dtype": ("float32", "float64"),
         }
         for name, allowed in choices.items():
@@ -91,6 +107,8 @@ class TrainConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ConfigError(f"{name}={value!r}: expected an integer, at least {least}")
+        if not isinstance(self.bias, bool):
+            raise ConfigError(f"bias={self.bias!r}: expected True or False")
         numbers = ("momentum", "weight_decay", "fbi_weight", "fbi_gate", "fbi_stabilizer")
         for name in numbers if self.lr is None else (*numbers, "lr"):
             value = getattr(self, name)
@@ -99,12 +117,43 @@ class TrainConfig:
             if not (math.isfinite(value) and value >= 0):
                 raise ConfigError(f"{name}={value!r}: expected a finite number, at least 0")
         check_fbi_weight(self.fbi_weight)
+        if not isinstance(self.fbi_rule, str):
+            raise ConfigError(f"fbi_rule={self.fbi_rule!r}: expected the name of a rule")
+        check_rule(self.fbi_rule, self.fbi_stabilizer)
+        self._check_regularizer()
         if self.fbi_gate > 1:
             raise ConfigError(f"fbi_gate={self.fbi_gate!r}: an accuracy, expected 0 to 1")
         if self.momentum >= 1:
             raise ConfigError(f"momentum={self.momentum!r}: expected 0 <= momentum < 1")
         if self.lr is None:
             object.__setattr__(self, "lr", DEFAULT_LR[self.optimizer])
+
+    def _check_regularizer(self) -> None:
+        """One regularizer at a time, and no weight that nobody would look at."""
+        if self.regularizer_weight is not None:
+            check_weight(self.regularizer_weight, "regularizer_weight")
+            if self.regularizer in ("fbi", "none"):
+                raise ConfigError(
+                    f"regularizer_weight={self.regularizer_weight!r} has no meaning with "
+                    f"regularizer={self.regularizer!r}: the weight of the FBI loss is fbi_weight"
+                )
+        if self.regularizer != "fbi" and self.fbi_weight not in (0, TrainConfig.fbi_weight):
+            raise ConfigError(
+                f"fbi_weight={self.fbi_weight!r} has no meaning with "
+                f"regularizer={self.regularizer!r}: one regularizer at a time; "
+                f"its weight is regularizer_weight"
+            )
+
+    @property
+    def penalty_weight(self) -> float:
+        """The weight with which the regularizer joins; 0 is conventional training."""
+        if self.regularizer == "fbi":
+            return self.fbi_weight
+        if self.regularizer == "none":
+            return 0.0
+        if self.regularizer_weight is None:
+            return get_regularizer(self.regularizer).default_weight
+        return self.regularizer_weight
 
     def to_dict(self) -> dict[str, Any]:
         """As a mapping that JSON can hold."""

@@ -24,7 +24,10 @@ class RunFolderError(MinifbiError):
 
 def default_folder(config: TrainConfig) -> Path:
     """A fresh folder under ``runs/`` named after what is trained."""
-    kind = f"fbi{config.fbi_weight:g}" if config.fbi_weight else "conventional"
+    weight = f"{config.penalty_weight:g}"
+    kind = f"fbi{weight}" if config.regularizer == "fbi" else f"{config.regularizer}-{weight}"
+    if not config.penalty_weight:
+        kind = "conventional"
     data = config.dataset if config.data_dir is None else Path(config.data_dir).name
     name = f"{config.model}-{data}-{kind}-seed{config.seed}"
     folder, count = Path("runs") / name, 1

@@ -8,13 +8,15 @@ from typing import Any, TextIO
 from minifbi.training.gate import Gate
 
 
-def describe_epoch(record: dict[str, Any], epochs: int) -> str:
-    """One epoch's record as a line of text."""
-    fbi = "-" if record["fbi_loss"] is None else f"{record['fbi_loss']:.4g}"
-    active = "on" if record["fbi_active"] else "off"
+def describe_epoch(record: dict[str, Any], epochs: int, label: str = "FBI loss") -> str:
+    """One epoch's record as a line of text; `label` is what to call the regularizer."""
+    name = "penalty" if "penalty" in record else "fbi"
+    value = record.get("penalty", record["fbi_loss"])
+    penalty = "-" if value is None else f"{value:.4g}"
+    active = "on" if record[f"{name}_active"] else "off"
     return (
         f"epoch {record['epoch']}/{epochs}  step {record['step']}  "
-        f"task loss {record['task_loss']:.4f}  FBI loss {fbi} ({active})  "
+        f"task loss {record['task_loss']:.4f}  {label} {penalty} ({active})  "
         f"validation accuracy {record['val_accuracy']:.4f}  {record['seconds']:.1f} s"
     )
 
@@ -31,12 +33,19 @@ class Progress:
     quiet : bool
     stream : text stream
         Where the bar goes (standard error); it is drawn only on a terminal.
+    label : str
+        What to call the regularizer.
     """
 
     def __init__(
-        self, images: int, done: int = 0, quiet: bool = False, stream: TextIO | None = None
+        self,
+        images: int,
+        done: int = 0,
+        quiet: bool = False,
+        stream: TextIO | None = None,
+        label: str = "FBI loss",
     ) -> None:
-        self.quiet = quiet
+        self.quiet, self.label = quiet, label
         stream = stream or sys.stderr
         self.bar: Any = None
         if not quiet and stream.isatty():
@@ -53,11 +62,11 @@ class Progress:
                 bar_format="{percentage:3.0f}%|{bar:20}| {rate_fmt}, {remaining} left{postfix}",
             )
 
-    def batch(self, images: int, accuracy: float, task: float, fbi: float | None) -> None:
+    def batch(self, images: int, accuracy: float, task: float, penalty: float | None) -> None:
         """One training step is done."""
         if self.bar is not None:
-            fbi_text = "" if fbi is None else f", FBI {fbi:.3g}"
-            text = f"accuracy {accuracy:.3f}, task loss {task:.4f}{fbi_text}"
+            more = "" if penalty is None else f", {self.label} {penalty:.3g}"
+            text = f"accuracy {accuracy:.3f}, task loss {task:.4f}{more}"
             self.bar.set_postfix_str(text, refresh=False)
             self.bar.update(images)
 
@@ -74,7 +83,7 @@ class Progress:
         """The gate opened."""
         self.say(
             f"step {gate.step}: validation accuracy {accuracy:.4f} is above {gate.threshold:g}, "
-            f"the FBI loss joins"
+            f"the {self.label} joins"
         )
 
     def close(self) -> None:

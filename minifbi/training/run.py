@@ -20,6 +20,7 @@ import dataclasses
 import importlib
 import json
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,17 @@ import numpy as np
 
 from minifbi.backends import Backend, backend_status, get_backend
 from minifbi.datasets import Dataset, load_dataset
-from minifbi.errors import CheckpointError, ConfigError, MinifbiError
+from minifbi.errors import CheckpointError, ConfigError, MinifbiError, ShapeError
 from minifbi.layers import Sequential
 from minifbi.models import build_model
 from minifbi.training.checkpoint import load_checkpoint, save_checkpoint, write_json, write_text
 from minifbi.training.config import TrainConfig
+from minifbi.training.evaluation import evaluate
+from minifbi.training.figures import draw_run
 from minifbi.training.folder import FILES, RunFolderError, claim_folder, default_folder
+from minifbi.training.from_config import describe_regularizer
 from minifbi.training.progress import Progress, describe_epoch
-from minifbi.training.trainer import Trainer, evaluate
+from minifbi.training.trainer import Trainer
 
 
 def _load_data(config: TrainConfig) -> Dataset:
@@ -51,6 +55,7 @@ def train(
     *,
     dataset: Dataset | None = None,
     quiet: bool = False,
+    figures: bool = True,
 ) -> dict[str, Any]:
     """Train from the start and write a run folder.
 
@@ -63,6 +68,8 @@ def train(
         Your own data; otherwise what the configuration names is loaded.
     quiet : bool
         Print nothing.
+    figures : bool
+        Draw curves.png and activations.png at the end; this needs matplotlib.
 
     Returns
     -------
@@ -77,6 +84,8 @@ def train(
     backend = get_backend(config.backend)
     chosen = _why(config.backend, backend)
     config = dataclasses.replace(config, backend=backend.name)
+    if config.regularizer not in ("fbi", "none"):  # a later version may have another default
+        config = dataclasses.replace(config, regularizer_weight=config.penalty_weight)
     if config.data_dir is not None:  # so that --resume finds it from anywhere
         config = dataclasses.replace(config, data_dir=str(Path(config.data_dir).resolve()))
     data = dataset or _load_data(config)
@@ -84,7 +93,7 @@ def train(
     folder = default_folder(config) if out is None else Path(out)
     claim_folder(folder)
     write_json(folder / "config.json", {**config.to_dict(), "versions": _versions()})
-    return _go_on(trainer, folder, quiet, chosen)
+    return _go_on(trainer, folder, quiet, chosen, figures)
 
 
 def resume(
@@ -93,6 +102,7 @@ def resume(
     epochs: int | None = None,
     dataset: Dataset | None = None,
     quiet: bool = False,
+    figures: bool = True,
 ) -> dict[str, Any]:
     """Go on with an interrupted run from its last finished epoch.
 
@@ -104,7 +114,8 @@ def resume(
         Train up to this many epochs instead of those in the configuration.
     dataset : Dataset, optional
         The data of the run, if it did not come from the configuration.
-    quiet : bool
+    quiet, figures : bool
+        As in :func:`train`.
 
     Returns
     -------
@@ -139,7 +150,7 @@ def resume(
     if trainer.epoch < config.epochs:  # not complete, or not any more
         write_json(folder / "config.json", {**config.to_dict(), "versions": _versions()})
         (folder / "result.json").unlink(missing_ok=True)
-    return _go_on(trainer, folder, quiet)
+    return _go_on(trainer, folder, quiet, figures=figures)
 
 
 def _check_same_run(folder: Path, config: TrainConfig) -> None:
@@ -184,21 +195,27 @@ def _why(asked: str, backend: Backend) -> str:
     return f" ({'; '.join(notes)})" if notes else ""
 
 
-def _go_on(trainer: Trainer, folder: Path, quiet: bool, note: str = "") -> dict[str, Any]:
+def _go_on(
+    trainer: Trainer, folder: Path, quiet: bool, note: str = "", figures: bool = True
+) -> dict[str, Any]:
     """Train the epochs that are left, and finish the folder."""
-    try:  # before hours of training, not after
-        importlib.import_module("minifbi.plots")
-    except ImportError as error:
-        raise MinifbiError(f"figures need matplotlib: {error}; `pip install matplotlib`") from error
+    if figures:
+        try:  # before hours of training, not after
+            importlib.import_module("minifbi.plots")
+        except ImportError as error:
+            raise MinifbiError(
+                f"figures need matplotlib: {error}; `pip install matplotlib`"
+            ) from error
     config, images = trainer.config, len(trainer.dataset.train)
+    label = trainer.regularizer.label
     for name in FILES:  # what a kill in the middle of writing has left behind
         for leftover in folder.glob(f".{name}.*.tmp"):
             leftover.unlink(missing_ok=True)
-    progress = Progress(config.epochs * images, trainer.epoch * images, quiet)
+    progress = Progress(config.epochs * images, trainer.epoch * images, quiet, label=label)
     try:
         progress.say(
             f"training {config.model} on {trainer.dataset.name}: {images:,} images, "
-            f"{config.epochs} epochs, lambda {config.fbi_weight:g}, into {folder}, "
+            f"{config.epochs} epochs, {describe_regularizer(config)}, into {folder}, "
             f"backend {config.backend}{note}"
         )
         if trainer.epoch:
@@ -210,10 +227,10 @@ def _go_on(trainer: Trainer, folder: Path, quiet: bool, note: str = "") -> dict[
                 save_checkpoint(folder / "best.npz", arrays, meta)
             save_checkpoint(folder / "checkpoint.npz", arrays, meta)
             _write_log(trainer, folder)
-            progress.say(describe_epoch(record, config.epochs))
+            progress.say(describe_epoch(record, config.epochs, label))
     finally:
         progress.close()
-    return _finish(trainer, folder, progress)
+    return _finish(trainer, folder, progress, figures)
 
 
 def _write_log(trainer: Trainer, folder: Path) -> None:
@@ -221,18 +238,16 @@ def _write_log(trainer: Trainer, folder: Path) -> None:
     write_text(folder / "metrics.jsonl", text)
 
 
-def _finish(trainer: Trainer, folder: Path, progress: Progress) -> dict[str, Any]:
+def _finish(trainer: Trainer, folder: Path, progress: Progress, figures: bool) -> dict[str, Any]:
     """Test once, draw, and write result.json last: it says that the run is complete."""
-    from minifbi.plots import plot_activations, plot_curves, save_figure
-
     _write_log(trainer, folder)  # again: a kill may have come between checkpoint and log
     dataset, config, last = trainer.dataset, trainer.config, trainer.records[-1]
     accuracy, loss = evaluate(trainer.model, dataset.test)
-    result = {
+    result: dict[str, Any] = {
         "test_accuracy": accuracy,
         "test_loss": loss,
         "val_accuracy": last["val_accuracy"],
-        "gate_step": trainer.gate.step if config.fbi_weight else None,
+        "gate_step": trainer.gate.step if config.penalty_weight else None,
         "fbi_loss": last["fbi_loss"],
         "fbi_terms": last["fbi_terms"],
         "task_loss": last["task_loss"],
@@ -242,39 +257,42 @@ def _finish(trainer: Trainer, folder: Path, progress: Progress) -> dict[str, Any
         "seconds": trainer.seconds,
         "backend": config.backend,
         "seed": config.seed,
+        "regularizer": config.regularizer,
+        "regularizer_weight": config.penalty_weight,
+        **{name: last[name] for name in ("penalty", "penalty_terms") if name in last},
     }
-    kind = f"lambda = {config.fbi_weight:g}" if config.fbi_weight else "conventional training"
-    title = f"{config.model} on {dataset.name}, {kind}, seed {config.seed}"
-    figure = plot_curves(
-        {name: np.array(values) for name, values in trainer.history.items()},
-        trainer.records,
-        gate_step=result["gate_step"],
-        gate_threshold=config.fbi_gate,
-        title=title,
-    )
-    save_figure(figure, folder / "curves.png")
-    image, label = example_image(dataset)
-    save_figure(
-        plot_activations(
-            trainer.model,
-            image,
-            label,
-            title=title,
-            start="predicted" if config.fbi_start == "predicted" else "target",
-        ),
-        folder / "activations.png",
-    )
+    if figures:
+        draw_run(trainer, folder)
     write_json(folder / "result.json", result)
     progress.say(f"test accuracy {accuracy:.4f}; figures and numbers are in {folder}")
     return result
 
 
-def example_image(dataset: Dataset) -> tuple[Any, int]:
-    """The test image that pictures show: the first 7, as in the paper's Fig. 2, else the first."""
-    sevens = np.flatnonzero(dataset.test.labels == 7)
-    index = int(sevens[0]) if sevens.size else 0
-    x, labels = dataset.test.batch(slice(index, index + 1))
-    return x[0], int(labels[0])
+def load_run_data(meta: Mapping[str, Any], data_dir: str | Path | None = None) -> Dataset:
+    """The data set that a checkpoint was trained on.
+
+    Parameters
+    ----------
+    meta : mapping
+        What :func:`load_model` returns beside the model.
+    data_dir : path, optional
+        Folder with the four IDX files, where they are not what the configuration names.
+
+    Raises
+    ------
+    MinifbiError
+        If the data cannot be loaded, or its images are not those of the model.
+    """
+    config = TrainConfig.from_dict(meta["config"])
+    if data_dir is not None:
+        config = dataclasses.replace(config, data_dir=str(data_dir))
+    data = _load_data(config)
+    if list(data.image_shape) != list(meta["input_shape"]):
+        raise ShapeError(
+            f"images of {data.name} are {data.image_shape}, the model was trained on "
+            f"{tuple(meta['input_shape'])}; give the data of the run with data_dir"
+        )
+    return data
 
 
 def load_model(
@@ -303,11 +321,16 @@ def load_model(
     path = Path(checkpoint)
     arrays, meta = load_checkpoint(path / "checkpoint.npz" if path.is_dir() else path)
     try:
-        config = TrainConfig.from_dict(meta["config"])
+        stored = meta["config"]
+        # these and no more: a regularizer of one's own need not be known to use the model
+        config = TrainConfig.from_dict(
+            {name: stored[name] for name in ("model", "dtype", "bias") if name in stored}
+        )
         model = build_model(
             config.model,
             input_shape=tuple(meta["input_shape"]),
             num_classes=meta["num_classes"],
+            bias=config.bias,
             backend=backend,
             dtype=np.dtype(config.dtype),
         )

@@ -10,54 +10,21 @@ from typing import Any
 
 import numpy as np
 
-from minifbi.autograd import cross_entropy, no_grad
-from minifbi.backends import get_backend
-from minifbi.datasets import Dataset, Split
+from minifbi.datasets import Dataset
 from minifbi.errors import CheckpointError, NonFiniteError, ShapeError
 from minifbi.layers import Sequential
-from minifbi.layers.base import evaluating
-from minifbi.models import build_model
-from minifbi.optim import SGD, Adam, Optimizer, learning_rate
+from minifbi.optim import learning_rate
 from minifbi.training.config import TrainConfig
+from minifbi.training.epoch_log import EpochLog
+from minifbi.training.evaluation import evaluate
+from minifbi.training.from_config import make_fbi, make_model, make_optimizer, make_regularizer
 from minifbi.training.gate import Gate
 from minifbi.training.progress import Progress
+from minifbi.training.regularized_step import regularized_step
 from minifbi.training.three_step import Losses, three_step
 
 HISTORY = ("step", "task_loss", "fbi_loss")
 VALIDATIONS = ("val_step", "val_accuracy")
-
-
-def evaluate(model: Sequential, split: Split, batch_size: int = 500) -> tuple[float, float]:
-    """Accuracy and mean cross-entropy of a model on a split, in evaluation mode.
-
-    Parameters
-    ----------
-    model : Sequential
-    split : Split
-    batch_size : int
-
-    Returns
-    -------
-    accuracy : float
-        Share of images whose largest logit is the label's, 0 to 1.
-    loss : float
-    """
-    correct, loss = 0, 0.0
-    with evaluating(model), no_grad():
-        for begin in range(0, len(split), batch_size):
-            x, labels = split.batch(slice(begin, begin + batch_size), model.dtype)
-            logits = model.trace(x, fused=True)[-1].z
-            correct += int((logits.numpy().argmax(axis=1) == labels).sum())
-            loss += cross_entropy(logits, labels).item() * len(labels)
-    return correct / len(split), loss / len(split)
-
-
-def make_optimizer(config: TrainConfig, model: Sequential) -> Optimizer:
-    """The optimiser that the configuration names."""
-    lr = float(config.lr)  # type: ignore[arg-type]  # TrainConfig has filled it in
-    if config.optimizer == "sgd":
-        return SGD(model.parameters(), lr, config.momentum, config.weight_decay)
-    return Adam(model.parameters(), lr, weight_decay=config.weight_decay)
 
 
 class Trainer:
@@ -73,6 +40,9 @@ class Trainer:
     Attributes
     ----------
     model : Sequential
+    regularizer : Regularizer
+        The one that the configuration names; the FBI loss in conventional training, where
+        it is measured only.
     optimizer : Optimizer
     gate : Gate
     epoch, step : int
@@ -95,17 +65,9 @@ class Trainer:
         self, config: TrainConfig, dataset: Dataset, model: Sequential | None = None
     ) -> None:
         self.config, self.dataset = config, dataset
-        if model is None:
-            model = build_model(
-                config.model,
-                input_shape=dataset.image_shape,
-                num_classes=dataset.num_classes,
-                seed=config.seed,
-                backend=get_backend(config.backend),
-                dtype=np.dtype(config.dtype),
-            )
-        self.model = model
-        self.optimizer = make_optimizer(config, model)
+        self.regularizer = make_regularizer(config, dataset)
+        self.model = make_model(config, dataset) if model is None else model
+        self.optimizer = make_optimizer(config, self.model)
         self.gate = Gate(config.fbi_gate)
         # Not default_rng(seed): the initial weights have used up that stream's beginning.
         self.rng = np.random.default_rng([config.seed, 1])
@@ -113,12 +75,23 @@ class Trainer:
         self.seconds = 0.0
         self.records: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {}
-        self.history: dict[str, list[float]] = {name: [] for name in HISTORY + VALIDATIONS}
+        names = (*HISTORY, *VALIDATIONS, *(() if self.trains_fbi else ("penalty",)))
+        self.history: dict[str, list[float]] = {name: [] for name in names}
+
+    @property
+    def trains_fbi(self) -> bool:
+        """Whether the regularizer is the FBI loss, minimised or (in conventional training) not."""
+        return self.config.regularizer in ("fbi", "none")
+
+    @property
+    def penalty_active(self) -> bool:
+        """Whether the next step minimises the regularizer too and not the task loss alone."""
+        return self.config.penalty_weight > 0 and self.gate.open
 
     @property
     def fbi_active(self) -> bool:
-        """Whether the next step minimises Eq. (4) and not the task loss alone."""
-        return self.config.fbi_weight > 0 and self.gate.open
+        """Whether the next step minimises Eq. (4)."""
+        return self.penalty_active and self.trains_fbi
 
     @property
     def steps_per_epoch(self) -> int:
@@ -136,7 +109,9 @@ class Trainer:
             learning_rate, seconds, fbi_active.  ``task_loss`` is the mean over the
             epoch's batches; ``fbi_loss`` and ``fbi_terms`` over those in which the FBI
             loss was computed: all once the gate is open, before that (and in
-            conventional training) one in `gate_interval`, measured only.
+            conventional training, and with another regularizer) one in
+            `gate_interval`, measured only.  With another regularizer also penalty,
+            penalty_terms and penalty_active, which mean the same for its penalty.
 
         Raises
         ------
@@ -146,22 +121,20 @@ class Trainer:
         begin = time.perf_counter()
         config, images = self.config, len(self.dataset.train)
         order = self.rng.permutation(images)
-        task: list[float] = []
-        fbi: list[float] = []
-        terms: list[dict[str, float]] = []
-        correct = seen = 0
+        log = EpochLog()
         self.model.train()
         for start in range(0, images, config.batch_size):
-            x, labels = self.dataset.train.batch(
-                order[start : start + config.batch_size], self.model.dtype
-            )
-            hits = self._update(x, labels, task, fbi, terms)
-            correct, seen = correct + hits, seen + len(labels)
+            self._update(order[start : start + config.batch_size], log)
             if progress is not None:
-                known = fbi[-1] if fbi else None
-                progress.batch(len(labels), correct / seen, task[-1], known)
-            if not self.gate.open and config.fbi_weight > 0:
-                if self.step % config.gate_interval == 0 and start + len(labels) < images:
+                known = log.fbi if self.trains_fbi else log.penalty
+                progress.batch(
+                    log.images - start,
+                    log.correct / log.images,
+                    log.task[-1],
+                    known[-1] if known else None,
+                )
+            if not self.gate.open and config.penalty_weight > 0:
+                if self.step % config.gate_interval == 0 and log.images < images:
                     self._validate(progress)
         self._check_parameters()
         self.epoch += 1
@@ -170,58 +143,69 @@ class Trainer:
         record = {
             "epoch": self.epoch,
             "step": self.step,
-            "task_loss": float(np.mean(task)),
-            "fbi_loss": float(np.mean(fbi)) if fbi else None,
-            "fbi_terms": (
-                {name: float(np.mean([t[name] for t in terms])) for name in terms[0]}
-                if terms
-                else None
-            ),
+            **log.means(with_penalty=not self.trains_fbi),
             "val_accuracy": accuracy,
             "learning_rate": self.optimizer.lr,
             "seconds": seconds,
             "fbi_active": self.fbi_active,
         }
+        if not self.trains_fbi:
+            record["penalty_active"] = self.penalty_active
         self.records.append(record)
         if not self.best or accuracy > self.best["val_accuracy"]:
             self.best = {"epoch": self.epoch, "val_accuracy": accuracy}
         return record
 
-    def _three_step(self, x: Any, labels: Any) -> Losses:
-        config = self.config
-        return three_step(
-            self.model,
-            x,
-            labels,
-            fbi_weight=config.fbi_weight,
-            fbi_active=self.fbi_active,
-            start=config.fbi_start,
-            reduction=config.fbi_reduction,
-            stabilizer=config.fbi_stabilizer,
-            measure_fbi=self.step % config.gate_interval == 0,
-        )
+    def _losses(self, indices: Any) -> tuple[Losses, Any]:
+        """The gradients of one batch in place, its losses, and its labels."""
+        config, train = self.config, self.dataset.train
+        x, labels = train.batch(indices, self.model.dtype)
+        measure = self.step % config.gate_interval == 0
+        if self.trains_fbi:
+            losses = three_step(
+                self.model,
+                x,
+                labels,
+                fbi_weight=config.fbi_weight,
+                fbi_active=self.fbi_active,
+                start=config.fbi_start,
+                reduction=config.fbi_reduction,
+                stabilizer=config.fbi_stabilizer,
+                rule=config.fbi_rule,
+                measure_fbi=measure,
+            )
+        else:
+            masks = getattr(train, "masks", None)
+            losses = regularized_step(
+                self.model,
+                x,
+                labels,
+                self.regularizer,
+                weight=config.penalty_weight,
+                active=self.penalty_active,
+                masks=None if masks is None else masks[indices],
+                # by the step, so that the batches stay those of the other regularizers, and a
+                # resumed run draws the same numbers
+                rng=np.random.default_rng([config.seed, 2, self.step]),
+                fbi=make_fbi(config),
+                measure=measure,
+            )
+        return losses, labels
 
-    def _update(
-        self,
-        x: Any,
-        labels: Any,
-        task: list[float],
-        fbi: list[float],
-        terms: list[dict[str, float]],
-    ) -> int:
-        """One step on one batch; return how many of its images were right."""
+    def _update(self, indices: Any, log: EpochLog) -> None:
+        """One step on the training images of these indices."""
         config = self.config
         with np.errstate(all="ignore"):  # what overflows is found, and said, below
-            losses = self._three_step(x, labels)
-        task.append(losses.task_loss.item())
-        if losses.fbi_loss is not None:
-            fbi.append(losses.fbi_loss.item())
-            terms.append({name: term.item() for name, term in losses.fbi_terms.items()})
+            losses, labels = self._losses(indices)
+        log.add(losses, labels)
+        fbi = math.nan if losses.fbi_loss is None else log.fbi[-1]
+        penalty = math.nan if losses.penalty is None else log.penalty[-1]
         if not math.isfinite(losses.loss.item()):
+            known = fbi if self.trains_fbi else penalty
             raise NonFiniteError(
                 f"the loss became {losses.loss.item()} at step {self.step + 1} of epoch "
-                f"{self.epoch + 1} (task loss {task[-1]:g}, FBI loss "
-                f"{fbi[-1] if losses.fbi_loss is not None else 'not computed'}); "
+                f"{self.epoch + 1} (task loss {log.task[-1]:g}, {self.regularizer.label} "
+                f"{known if self.penalty_active else 'not computed'}); "
                 f"try a smaller learning rate than {config.lr:g}"
             )
         self.optimizer.lr = learning_rate(
@@ -233,17 +217,17 @@ class Trainer:
         with np.errstate(all="ignore"):
             self.optimizer.step()
         self.step += 1
-        measured = fbi[-1] if losses.fbi_loss is not None else math.nan
-        for name, value in zip(HISTORY, (self.step, task[-1], measured), strict=True):
-            self.history[name].append(value)
-        return int((losses.logits.numpy().argmax(axis=1) == labels).sum())
+        found = {"step": self.step, "task_loss": log.task[-1], "fbi_loss": fbi, "penalty": penalty}
+        for name, value in found.items():
+            if name in self.history:
+                self.history[name].append(value)
 
     def _validate(self, progress: Progress | None) -> float:
         """Accuracy on the validation split, shown to the gate and written down."""
         accuracy, _ = evaluate(self.model, self.dataset.validation)
         self.history["val_step"].append(self.step)
         self.history["val_accuracy"].append(accuracy)
-        if self.config.fbi_weight > 0 and self.gate.look(self.step, accuracy) and progress:
+        if self.config.penalty_weight > 0 and self.gate.look(self.step, accuracy) and progress:
             progress.gate(self.gate, accuracy)
         return accuracy
 

@@ -1,0 +1,142 @@
+"""What the measures share: checks of what comes in, and a model's answers as plain arrays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from minifbi.autograd import no_grad
+from minifbi.errors import ConfigError, DataError, ShapeError
+from minifbi.layers import Sequential
+from minifbi.layers.base import evaluating
+
+Floats = NDArray[Any]
+Explainer = Callable[[Sequential, Floats, NDArray[Any]], Floats]
+"""``explainer(model, images, classes)``: images (N, C, H, W) in [0, 1] and one class for each;
+returns the signed attribution (N, C, H, W) of that class's logit to each pixel."""
+
+OUTPUTS = ("probability", "logit")
+
+
+def check_images(images: ArrayLike) -> Floats:
+    """Images as floats of shape (N, C, H, W) in [0, 1]."""
+    array = np.asarray(images)
+    if array.ndim != 4 or 0 in array.shape:
+        raise ShapeError(
+            f"the images have shape {array.shape}; expected (N, C, H, W), at least one image"
+        )
+    if array.dtype.kind != "f" or not (array.min() >= 0 and array.max() <= 1):
+        raise DataError(
+            f"the images are {array.dtype} from {array.min()} to {array.max()}; expected floats "
+            "in [0, 1]. Take them from Split.batch, which divides uint8 pixels by 255."
+        )
+    return array
+
+
+def check_classes(classes: ArrayLike, count: int) -> NDArray[np.int64]:
+    """One class for each of `count` images."""
+    array = np.asarray(classes)
+    if array.shape != (count,) or array.dtype.kind not in "iu":
+        raise ShapeError(
+            f"the classes are {array.dtype} of shape {array.shape}; expected {count} integers, "
+            "one for each image"
+        )
+    return array.astype(np.int64)
+
+
+def check_attributions(attributions: ArrayLike) -> Floats:
+    """Attributions as float64 of shape (N, C, H, W), finite."""
+    array = np.asarray(attributions, dtype=np.float64)
+    if array.ndim != 4 or 0 in array.shape:
+        raise ShapeError(
+            f"the attributions have shape {array.shape}; expected (N, C, H, W), one value for "
+            "each pixel of each image"
+        )
+    if not np.isfinite(array).all():
+        raise DataError(
+            f"the attributions hold {int((~np.isfinite(array)).sum())} values that are NaN or "
+            "infinite; nothing can be ranked by them. Look at the explainer, or at the model."
+        )
+    return array
+
+
+def check_masks(masks: ArrayLike, attributions: Floats) -> NDArray[np.bool_]:
+    """Masks as bool of shape (N, H, W), fitting attributions (N, C, H, W)."""
+    array = np.asarray(masks)
+    expected = (attributions.shape[0], *attributions.shape[2:])
+    if array.shape != expected or array.dtype != np.bool_:
+        raise ShapeError(
+            f"the masks are {array.dtype} of shape {array.shape}; expected bool of shape "
+            f"{expected}, one mask (H, W) for each image"
+        )
+    return array
+
+
+def check_output(output: str) -> None:
+    """Raise ConfigError unless it is one of OUTPUTS."""
+    if output not in OUTPUTS:
+        raise ConfigError(f"output={output!r}: expected one of {', '.join(OUTPUTS)}")
+
+
+def explain(
+    model: Sequential, explainer: Explainer, images: Floats, classes: NDArray[np.int64]
+) -> Floats:
+    """The explainer's attributions, checked: (N, C, H, W) like the images."""
+    attributions = check_attributions(explainer(model, images, classes))
+    if attributions.shape != images.shape:
+        raise ShapeError(
+            f"the explainer returned shape {attributions.shape} for images of shape "
+            f"{images.shape}; expected one value for each pixel and channel"
+        )
+    return attributions
+
+
+def per_pixel(attributions: Floats) -> Floats:
+    """(N, C, H, W) to (N, H * W): a pixel's attribution is the sum over its channels."""
+    return np.asarray(attributions.sum(axis=1).reshape(len(attributions), -1))
+
+
+def divide(numerator: Any, denominator: Any) -> Any:
+    """The quotient, NaN where the denominator is 0: not defined, and no warning."""
+    numerator, denominator = np.broadcast_arrays(
+        np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64)
+    )
+    out = np.full(numerator.shape, np.nan)
+    np.divide(numerator, denominator, out=out, where=denominator != 0)
+    return out[()]
+
+
+def mean_defined(values: ArrayLike) -> float:
+    """Mean of the values that are not NaN; NaN where there is none."""
+    array = np.asarray(values, dtype=np.float64)
+    array = array[~np.isnan(array)]
+    return float(array.mean()) if array.size else math.nan
+
+
+def predict(model: Sequential, images: Floats, batch_size: int = 250) -> Floats:
+    """Logits (N, classes) as float64, in evaluation mode, with no tape."""
+    parts = []
+    with evaluating(model), no_grad():
+        for begin in range(0, len(images), batch_size):
+            logits = model.trace(images[begin : begin + batch_size], fused=True)[-1].z
+            parts.append(np.array(logits.numpy(), dtype=np.float64))
+    return np.concatenate(parts)
+
+
+def score(logits: Floats, classes: NDArray[np.int64], output: str) -> Floats:
+    """What the logits (N, F) say of one class for each image: its logit or probability (N,)."""
+    if classes.min() < 0 or classes.max() >= logits.shape[1]:
+        wrong = classes.min() if classes.min() < 0 else classes.max()
+        raise DataError(
+            f"class {wrong} is none of the model's {logits.shape[1]}; expected 0 to "
+            f"{logits.shape[1] - 1}"
+        )
+    rows = np.arange(len(classes))
+    if output == "logit":
+        return np.asarray(logits[rows, classes])
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(exponentials[rows, classes] / exponentials.sum(axis=1))

@@ -1,0 +1,146 @@
+"""Where relevance goes: what each layer gets, hands down, and keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minifbi.autograd import no_grad
+from minifbi.errors import ConfigError
+from minifbi.explain.base import check_batch
+from minifbi.fbi import forward_pass, start_ratio
+from minifbi.layers import Layer
+from minifbi.layers.base import evaluating
+from minifbi.rules import Book, Composite, Flow, Rule, get_rule, propagate
+from minifbi.rules.flow import per_sample
+
+Sums = NDArray[np.float64]
+PASSES_ON = "passes on"
+
+
+@dataclass(frozen=True)
+class LayerBalance:
+    """The balance of one layer, for each image.
+
+    ``above = below + bias + stabilizer``, up to :attr:`residual`, which is rounding.
+
+    Attributes
+    ----------
+    name, rule : str
+        The layer, and its rule; "passes on" for a layer without a rule of its own.
+    above, below : ndarray of float64, shape (N,)
+        Sum of the relevance at its output and at its input.
+    bias : ndarray of float64, shape (N,)
+        Absorbed by the bias.
+    stabilizer : ndarray of float64, shape (N,)
+        Absorbed by the stabiliser, or found nothing to be shared among (0/0); with
+        alpha-beta also what an output to which one sign contributes makes more or less of.
+    """
+
+    name: str
+    rule: str
+    above: Sums
+    below: Sums
+    bias: Sums
+    stabilizer: Sums
+
+    @property
+    def residual(self) -> Sums:
+        """above - below - bias - stabilizer, shape (N,)."""
+        return np.asarray(self.above - self.below - self.bias - self.stabilizer)
+
+
+@dataclass(frozen=True)
+class ConservationReport:
+    """The balance of all layers, last layer first: the way of the relevance pass.
+
+    Attributes
+    ----------
+    layers : tuple of LayerBalance
+    classes : ndarray of int, shape (N,)
+        The classes whose logits were explained.
+    """
+
+    layers: tuple[LayerBalance, ...]
+    classes: NDArray[np.int64]
+
+    def __getitem__(self, name: str) -> LayerBalance:
+        """The layer of that name."""
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        raise ConfigError(
+            f"no layer is called {name!r}: expected one of {', '.join(s.name for s in self.layers)}"
+        )
+
+    def __str__(self) -> str:
+        """A table of means over the images."""
+        return self.table()
+
+    def table(self, image: int | None = None) -> str:
+        """The balance as text: of one image by its place in the batch, or the mean over all.
+
+        Layers that pass everything on are left out.
+        """
+
+        def number(sums: Sums) -> str:
+            value = float(sums.mean() if image is None else sums[image])
+            return f"{value:.4f}".replace("-0.0000", "0.0000")
+
+        rows: list[tuple[str, ...]] = [("layer", "rule", "above", "bias", "stabiliser", "below")]
+        rows += [
+            (s.name, s.rule, *map(number, (s.above, s.bias, s.stabilizer, s.below)))
+            for s in self.layers
+            if s.rule != PASSES_ON or not np.allclose(s.above, s.below)
+        ]
+        kept = [sum(getattr(s, what) for s in self.layers) for what in ("bias", "stabilizer")]
+        totals = (self.layers[0].above, *kept, self.layers[-1].below)
+        rows.append(("logit to pixels", "", *map(number, totals)))
+        widths = [max(len(row[i]) for row in rows) for i in range(6)]
+        lines = [
+            "  ".join(
+                cell.ljust(width) if i < 2 else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+            for row in rows
+        ]
+        rule = "-" * len(lines[0])
+        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+
+
+def conservation_report(
+    model: Layer, images: Any, classes: Any, rule: str | Rule | Composite = "zero"
+) -> ConservationReport:
+    """Follow the relevance of a class through the network and write down where it stays.
+
+    Parameters
+    ----------
+    model : Layer
+    images : float array, shape (N, C, H, W)
+        Pixels in [0, 1].
+    classes : array of int, shape (N,)
+    rule : str, Rule or Composite
+        See :func:`minifbi.rules.get_rule`.
+
+    Returns
+    -------
+    ConservationReport
+    """
+    composite = get_rule(rule)
+    balances = []
+    with evaluating(model), no_grad():
+        steps = forward_pass(model, check_batch(images, model.dtype))
+        if not steps:
+            raise ConfigError("the model has no layers, so there is nothing to explain")
+        flow = Flow(start_ratio(steps[-1].z, "target", classes))
+        for step, own in zip(reversed(steps), reversed(composite.rules(steps)), strict=True):
+            book = Book(step.x.shape[0])
+            above = per_sample(flow.relevance(step.z))
+            flow = propagate(step, flow, own, book)
+            below = per_sample(flow.relevance(step.x))
+            name = PASSES_ON if own is None else str(own)
+            balances.append(LayerBalance(step.name, name, above, below, book.bias, book.stabilizer))
+    return ConservationReport(tuple(balances), np.asarray(classes, np.int64))

@@ -1,0 +1,114 @@
+"""What every regularizer is: terms of a penalty, and how the penalty joins the task loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from minifbi.autograd import Tensor
+from minifbi.errors import ConfigError
+from minifbi.layers import Sequential, Step
+
+
+@dataclass
+class Batch:
+    """One batch after its forward pass: all that a regularizer may look at.
+
+    Attributes
+    ----------
+    model : Sequential
+    steps : sequence of Step
+        The forward pass, Eq. (1): ``steps[0].x`` are the images, ``steps[-1].z`` the logits.
+    labels : array of int, shape (N,)
+    masks : array of bool, shape (N, H, W), or None
+        Pixels that must not matter, where the data set knows them.
+    rng : numpy.random.Generator
+        For regularizers that draw random numbers.
+    """
+
+    model: Sequential
+    steps: Sequence[Step]
+    labels: Any
+    masks: Any = None
+    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+
+    @property
+    def logits(self) -> Tensor:
+        """The outputs y, shape (N, F)."""
+        return self.steps[-1].z
+
+    def __len__(self) -> int:
+        """N, the number of images."""
+        return self.logits.shape[0]
+
+
+class Regularizer:
+    """Base class: a penalty P that joins the task loss once the gate is open.
+
+    A new regularizer sets the four attributes and defines :meth:`terms`, an ordinary
+    computation on the tape.  Put it into :data:`REGULARIZERS
+    <minifbi.regularizers.REGULARIZERS>` under a name, and the trainer knows it by that name.
+
+    Attributes
+    ----------
+    label : str
+        What to call the penalty in logs and figures.
+    default_weight : float
+        The weight w of the objective if nobody gives one.
+    needs_masks : bool
+        Whether :attr:`Batch.masks` must be there.
+    fused : bool
+        Whether the forward pass may run a convolution, its ReLU and its pooling as one step
+        (faster).  False for a regularizer that looks at what lies between them.
+    """
+
+    label = "penalty"
+    default_weight = 1.0
+    needs_masks = False
+    fused = True
+
+    def terms(self, batch: Batch) -> dict[str, Tensor]:
+        """The summands of the penalty, by a name each (a layer's, for example), shape () each."""
+        raise NotImplementedError(f"{type(self).__name__} must define terms")
+
+    def penalty(self, terms: Mapping[str, Tensor]) -> Tensor:
+        """P, shape (): the sum of the terms."""
+        return total(terms)
+
+    def objective(self, task_loss: Tensor, penalty: Tensor, weight: float) -> Tensor:
+        """L = L_TSK + w P, the form of the baselines' papers.
+
+        Raises
+        ------
+        ConfigError
+            If w is negative or not finite.
+        """
+        check_weight(weight)
+        return task_loss + penalty * weight
+
+
+def total(terms: Mapping[str, Tensor]) -> Tensor:
+    """The sum of the terms.
+
+    Raises
+    ------
+    ConfigError
+        If there are none.
+    """
+    if not terms:
+        raise ConfigError("the penalty has no terms: expected at least one; check the model")
+    first, *others = terms.values()
+    for term in others:
+        first = first + term
+    return first
+
+
+def check_weight(weight: float, name: str = "weight") -> None:
+    """Raise ConfigError unless the weight of a penalty is a finite number, at least 0."""
+    number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+    if not (number and math.isfinite(weight) and weight >= 0):
+        raise ConfigError(f"{name}={weight!r}: expected a finite number, at least 0")

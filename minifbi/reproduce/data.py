@@ -1,0 +1,83 @@
+"""The data sets of a reproduction, loaded once, cut to the number of images asked for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from minifbi.datasets import Dataset, Split, load_dataset, load_fashion_mnist, load_idx_folder
+from minifbi.datasets._known import FASHION_MNIST_SHA256
+from minifbi.errors import DataError
+from minifbi.reproduce.settings import Settings
+from minifbi.training import TrainConfig
+
+
+class Data:
+    """Data sets by the name in a configuration.
+
+    Parameters
+    ----------
+    settings : Settings
+        How many images, and where Fashion-MNIST is.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.loaded: dict[str, Dataset] = {}
+
+    def __call__(self, config: TrainConfig) -> Dataset:
+        """The data set of a configuration.
+
+        Raises
+        ------
+        DataError
+            If it is not there.
+        """
+        name = config.dataset
+        if name not in self.loaded:
+            if name == "fashion-mnist":
+                data, why = self.fashion()
+                if data is None:
+                    raise DataError(why)
+            else:
+                data = load_dataset(name)
+            s = self.settings
+            self.loaded[name] = Dataset(
+                name=data.name,
+                train=first(data.train, s.train),
+                validation=first(data.validation, s.validation),
+                test=first(data.test, s.test),
+                num_classes=data.num_classes,
+                class_names=data.class_names,
+            )
+        return self.loaded[name]
+
+    def fashion(self) -> tuple[Dataset | None, str]:
+        """Fashion-MNIST if it is on this machine; nothing is downloaded.
+
+        Returns
+        -------
+        dataset : Dataset or None
+        why : str
+            If None: what was looked for.
+        """
+        if self.settings.fashion_dir is not None:
+            return load_idx_folder(self.settings.fashion_dir, name="fashion-mnist"), ""
+        import pooch
+
+        root = os.environ.get("MINIFBI_CACHE_DIR") or pooch.os_cache("minifbi")
+        folder = Path(root).expanduser() / "fashion-mnist"
+        if all((folder / name).is_file() for name in FASHION_MNIST_SHA256):
+            return load_fashion_mnist(progress=False), ""
+        return None, (
+            f"Fashion-MNIST was not on this machine (looked for in {folder}); give its folder with "
+            "--fashion-dir, or download it with `python -m minifbi.train --dataset fashion-mnist`"
+        )
+
+
+def first(split: Split, count: int | None) -> Split:
+    """The first `count` images of a split; all for None."""
+    if count is None or count >= len(split):
+        return split
+    masks = None if split.masks is None else split.masks[:count]
+    return Split(split.images[:count], split.labels[:count], masks)

@@ -1,0 +1,182 @@
+"""The plan: which networks are trained, in which order, and what that costs."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from minifbi.reproduce.settings import Settings
+from minifbi.training import TrainConfig
+
+MAIN, DECOY, LAMBDA, ABLATION = "main", "decoy-mnist", "lambda", "ablation"
+NETWORKS, FASHION = "networks", "fashion-mnist"
+GROUPS = (MAIN, DECOY, LAMBDA, ABLATION, NETWORKS, FASHION)
+
+METHODS = ("none", "fbi", "l1", "l2", "input-gradient", "saliency-guided")
+DECOY_METHODS = ("none", "fbi", "l1", "right-reasons")
+
+# What a training step costs, in conventional steps of the alexnet.  Only the estimate of the
+# time depends on these; it is scaled by what finished runs took.
+STEP_COST = {
+    "none": 1.0,
+    "l2": 1.0,
+    "l1": 1.3,
+    "fbi": 2.2,
+    "input-gradient": 2.2,
+    "right-reasons": 2.2,
+    "saliency-guided": 2.5,
+}
+MODEL_COST = {"alexnet": 1.0, "lenet": 0.5, "mlp": 0.3}
+# of a relevance pass that cannot use the fused blocks, against one that can
+STABILIZED_COST = 3.0
+RULE_COST = {"epsilon": 2.9, "gamma": 4.4, "alpha-beta": 5.9}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One training run and its place in the report.
+
+    Attributes
+    ----------
+    group : str
+        One of :data:`GROUPS`.
+    method : str
+        How it is regularised: a name of :data:`METHODS` or :data:`DECOY_METHODS`.
+    setting : str
+        What distinguishes it within its group, for example "start = logits"; empty where
+        the method says it all.
+    config : TrainConfig
+        Two experiments of the same configuration are one run.
+    """
+
+    group: str
+    method: str
+    setting: str
+    config: TrainConfig
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return self.config.seed
+
+    @property
+    def label(self) -> str:
+        """For people: the group, what is special, the seed."""
+        comparison = self.group not in (LAMBDA, ABLATION)
+        parts = (self.group, self.setting, self.method if comparison else "", f"seed {self.seed}")
+        return ", ".join(part for part in parts if part)
+
+
+def with_method(config: TrainConfig, method: str, l1_weight: float | None = None) -> TrainConfig:
+    """The configuration with one of the methods, each with its default weight but for L1."""
+    weight = l1_weight if method == "l1" else None
+    return dataclasses.replace(config, regularizer=method, regularizer_weight=weight)
+
+
+def base_config(settings: Settings, seed: int, **options: object) -> TrainConfig:
+    """What all runs share."""
+    return TrainConfig(
+        epochs=settings.epochs,
+        gate_interval=settings.gate_interval,
+        seed=seed,
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def cost(config: TrainConfig, images: int) -> float:
+    """What a run costs, in conventional training steps of the alexnet.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    images : int
+        In the training split.
+
+    Returns
+    -------
+    float
+    """
+    step = STEP_COST[config.regularizer]
+    if config.fbi_stabilizer:
+        step *= STABILIZED_COST
+    step *= RULE_COST.get(config.fbi_rule, 1.0)
+    steps = config.epochs * math.ceil(images / config.batch_size)
+    return step * MODEL_COST[config.model] * steps
+
+
+def plan(settings: Settings, l1_weight: float | None, fashion: bool) -> list[Experiment]:
+    """All experiments, the most important first.
+
+    Parameters
+    ----------
+    settings : Settings
+    l1_weight : float or None
+        See :mod:`minifbi.reproduce.matching`; None as long as it is not known.
+    fashion : bool
+        Whether Fashion-MNIST is there.
+
+    Returns
+    -------
+    list of Experiment
+        For every seed first the pair that the paper compares, so that an interrupted
+        reproduction has whole pairs.
+    """
+    runs: list[Experiment] = []
+
+    def compare(group: str, methods: tuple[str, ...], seeds: int, **options: object) -> None:
+        for seed in range(seeds):
+            base = base_config(settings, seed, **options)
+            for method in methods:
+                config = with_method(base, method, l1_weight)
+                setting = str(options["model"]) if "model" in options else ""
+                runs.append(Experiment(group, method, setting, config))
+
+    compare(MAIN, METHODS[:2], settings.seeds)
+    compare(MAIN, METHODS[2:], settings.seeds)
+    compare(DECOY, DECOY_METHODS, settings.side_seeds, dataset=DECOY)
+    runs += _lambdas(settings)
+    for model in ("lenet", "mlp"):
+        compare(NETWORKS, METHODS[:2], settings.side_seeds, model=model)
+    if fashion:
+        compare(FASHION, METHODS[:3], settings.side_seeds, dataset=FASHION)
+    runs += _ablations(settings)  # last, since it ends with the slow rules
+    return runs
+
+
+def _lambdas(settings: Settings) -> Iterator[Experiment]:
+    for weight in sorted({0.0, 0.001, *settings.lambdas}):
+        for seed in range(settings.ablation_seeds):
+            base = base_config(settings, seed)
+            method = "fbi" if weight else "none"
+            config = with_method(base, method)
+            if weight:
+                config = dataclasses.replace(config, fbi_weight=weight)
+            yield Experiment(LAMBDA, method, f"lambda = {weight:g}", config)
+
+
+def _ablations(settings: Settings) -> Iterator[Experiment]:
+    every: dict[str, list[dict[str, object]]] = {
+        "start": [{"fbi_start": "predicted"}, {"fbi_start": "logits"}],
+        "reduction": [{"fbi_reduction": "mean"}],
+        "stabiliser": [{"fbi_stabilizer": 0.01}],
+        "gate": [{"fbi_gate": 0.0}, {"fbi_gate": 0.95}],
+        "biases": [{"bias": False}],
+        "rule": [{"fbi_rule": rule} for rule in RULE_COST],
+    }
+    change: Callable[..., TrainConfig] = dataclasses.replace
+    for seed in range(settings.ablation_seeds):
+        base = base_config(settings, seed)
+        fbi = with_method(base, "fbi")
+        none = with_method(base, "none")
+        yield Experiment(ABLATION, "none", "conventional", none)
+        without = change(none, bias=False)
+        yield Experiment(ABLATION, "none", "conventional, biases = none", without)
+        yield Experiment(ABLATION, "fbi", "defaults", fbi)
+        for what, values in every.items():
+            for options in values if settings.thorough else values[:1]:
+                (value,) = options.values()
+                shown = f"{value:g}" if isinstance(value, float) else str(value)
+                shown = "none" if value is False else shown
+                yield Experiment(ABLATION, "fbi", f"{what} = {shown}", change(fbi, **options))

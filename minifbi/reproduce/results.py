@@ -1,0 +1,96 @@
+"""All numbers of a reproduction, and means and differences of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from minifbi.reproduce.experiments import MAIN, Experiment
+from minifbi.reproduce.statistics import Difference, Summary, paired_difference, summarize
+
+TRAINING, ACTIVATION, EXPLANATION, CONFOUNDER = (
+    "training",
+    "activation",
+    "explanation",
+    "confounder",
+)
+ALL_LAYERS = "all"
+"""The mean over the convolutions, in place of a layer's name."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """What was measured.
+
+    Attributes
+    ----------
+    kind : str
+        "training", "activation", "explanation" or "confounder".
+    measure : str
+    layer : str
+        For activations a convolution's name or "all"; for explanations the explainer's
+        name; else empty.
+    """
+
+    kind: str
+    measure: str
+    layer: str = ""
+
+
+@dataclass(frozen=True)
+class Value:
+    """One number of one run; None where it is not defined."""
+
+    experiment: Experiment
+    key: Key
+    value: float | None
+
+
+class Results:
+    """Numbers by experiment and measure.
+
+    Parameters
+    ----------
+    values : iterable of Value
+    """
+
+    def __init__(self, values: Iterable[Value]) -> None:
+        self.values = list(values)
+        self._index: dict[tuple[str, str, str, Key], dict[int, float | None]] = {}
+        for v in self.values:
+            e = v.experiment
+            place = self._index.setdefault((e.group, e.method, e.setting, v.key), {})
+            place[e.seed] = v.value
+
+    def by_seed(
+        self, method: str, key: Key, group: str = MAIN, setting: str = ""
+    ) -> dict[int, float | None]:
+        """The number of each seed."""
+        return self._index.get((group, method, setting, key), {})
+
+    def summary(self, method: str, key: Key, group: str = MAIN, setting: str = "") -> Summary:
+        """Mean and spread over the seeds."""
+        return summarize(list(self.by_seed(method, key, group, setting).values()))
+
+    def difference(
+        self, method: str, other: str, key: Key, group: str = MAIN, setting: str = ""
+    ) -> Difference:
+        """One method minus another, paired by seed."""
+        return paired_difference(
+            self.by_seed(method, key, group, setting), self.by_seed(other, key, group, setting)
+        )
+
+    def variants(self, group: str) -> list[tuple[str, str]]:
+        """(method, setting) of a group's experiments, in the order of the plan."""
+        found = (v.experiment for v in self.values)
+        return list(dict.fromkeys((e.method, e.setting) for e in found if e.group == group))
+
+    def keys(self, kind: str, group: str = MAIN) -> list[Key]:
+        """What was measured, of one kind, in the order in which it was."""
+        found = (v for v in self.values if v.experiment.group == group)
+        return list(dict.fromkeys(v.key for v in found if v.key.kind == kind))
+
+    def layers(self, group: str = MAIN) -> list[str]:
+        """The convolutions that were measured."""
+        layers = dict.fromkeys(key.layer for key in self.keys(ACTIVATION, group))
+        return [layer for layer in layers if layer != ALL_LAYERS]

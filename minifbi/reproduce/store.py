@@ -1,0 +1,176 @@
+"""A run is trained once and a measure is taken once, also if the machine fails in between.
+
+::
+
+    OUT/runs/NAME-1a2b3c4d/             a run folder as `python -m minifbi.train` makes it
+    OUT/runs/NAME-1a2b3c4d/measured/    one JSON file a measure, with what was measured
+
+The folder's name ends with a checksum of the configuration and of the numbers of images,
+so a run of other options is another folder.  Each file appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minifbi import __version__
+from minifbi.backends import get_backend
+from minifbi.datasets import Dataset
+from minifbi.errors import DataError, NonFiniteError
+from minifbi.layers import Sequential
+from minifbi.training import TrainConfig, load_model, resume, train
+from minifbi.training.checkpoint import write_json
+
+
+def plain(value: Any) -> Any:
+    """As JSON can hold it: NumPy numbers become Python's, what is not finite becomes None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def checksum(value: Any) -> str:
+    """Eight letters that stand for a JSON value."""
+    text = json.dumps(plain(value), sort_keys=True)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:8]
+
+
+class Store:
+    """The runs and measures of one reproduction.
+
+    Parameters
+    ----------
+    root : Path
+        The out folder.
+    data : callable
+        Gives the data set of a configuration.
+    """
+
+    def __init__(self, root: Path, data: Callable[[TrainConfig], Dataset]) -> None:
+        self.root, self.data = root, data
+
+    # ---- runs --------------------------------------------------------------------------
+    def _resolve(self, config: TrainConfig) -> TrainConfig:
+        """The configuration as its run will have it: "auto" is a backend by then."""
+        return dataclasses.replace(config, backend=get_backend(config.backend).name)
+
+    def key(self, config: TrainConfig) -> dict[str, Any]:
+        """All that the run's outcome depends on, beside the program."""
+        data = self.data(config)
+        sizes = [len(split) for split in (data.train, data.validation, data.test)]
+        return {"config": self._resolve(config).to_dict(), "images": sizes}
+
+    def folder(self, config: TrainConfig) -> Path:
+        """The run's folder; its name says what is in it."""
+        name = f"{config.model}-{config.dataset}-{config.regularizer}-seed{config.seed}"
+        return self.root / "runs" / f"{name}-{checksum(self.key(config))}"
+
+    def result(self, config: TrainConfig) -> dict[str, Any] | None:
+        """The numbers of a finished run, or None.
+
+        A run that diverged is finished too: it would diverge again.  It has the key
+        "diverged", with the reason.
+        """
+        for name in ("result.json", "diverged.json"):
+            path = self.folder(config) / name
+            if path.exists():
+                return read_json(path)
+        return None
+
+    def train(self, config: TrainConfig) -> dict[str, Any]:
+        """Train, or go on with an interrupted run, or find the finished one.
+
+        Returns
+        -------
+        dict
+            See :meth:`result`.
+        """
+        done = self.result(config)
+        if done is not None:
+            return done
+        folder, data = self.folder(config), self.data(config)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        begin = time.perf_counter()
+        try:
+            if (folder / "config.json").exists() or (folder / "checkpoint.npz").exists():
+                return resume(folder, dataset=data, quiet=True, figures=False)
+            return train(self._resolve(config), folder, dataset=data, quiet=True, figures=False)
+        except NonFiniteError as error:
+            seconds = time.perf_counter() - begin
+            outcome = {"diverged": str(error), "seconds": seconds, "seed": config.seed}
+            write_json(folder / "diverged.json", outcome)
+            return outcome
+
+    def model(self, config: TrainConfig) -> Sequential:
+        """The trained network of a finished run, in evaluation mode."""
+        resolved = self._resolve(config)
+        model, _ = load_model(self.folder(config), backend=resolved.backend)
+        return model
+
+    # ---- measures ----------------------------------------------------------------------
+    def measured(
+        self,
+        config: TrainConfig,
+        what: str,
+        options: Mapping[str, Any],
+        measure: Callable[[], Any],
+    ) -> Any:
+        """A measure of a run: from its file, or taken now and written there.
+
+        Parameters
+        ----------
+        config : TrainConfig
+            Of a finished run.
+        what : str
+            The measure's name.
+        options : mapping
+            Everything that it depends on beside the run; other options are another file.
+        measure : callable
+            Takes it; gives JSON or NumPy numbers.
+
+        Returns
+        -------
+        JSON value
+            Numbers that are not finite are None.
+        """
+        key = {"what": what, "options": plain(options), "version": __version__}
+        path = self.folder(config) / "measured" / f"{what}-{checksum(key)}.json"
+        if path.exists():
+            return read_json(path)["values"]
+        values = plain(measure())
+        path.parent.mkdir(exist_ok=True)
+        write_json(path, {**key, "values": values})
+        return values
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file of ours.
+
+    Raises
+    ------
+    DataError
+        If it is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(
+            f"{path} is damaged ({error}); delete it, and it will be made again"
+        ) from error

@@ -1,0 +1,142 @@
+"""Relevance on its way from layer to layer, and where some of it stays.
+
+Between two layers travels either the ratio or the relevance itself:
+
+=============  ==================================================================
+the ratio      r with R = a * r, where a is the activation there.  All rules in which an
+               input that is 0 gets no relevance can carry it: then nothing has to be
+               divided by a (:mod:`minifbi.layers.base` says why that matters in training).
+the relevance  R.  The rules that also give relevance to inputs that are 0 (w-square, flat, z-box)
+               have no such ratio.
+=============  ==================================================================
+
+Layers that compute no weighted sum pass either on: R goes through a ReLU and dropout
+unchanged, through max-pooling to the winners, through Flatten in another shape.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minifbi.autograd import Tensor
+from minifbi.autograd.functions import where
+from minifbi.layers import Dropout, Flatten, MaxPool2d, ReLU, Step
+from minifbi.rules.linear import divide, stabilize
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What arrives at a place of the network.
+
+    Attributes
+    ----------
+    values : Tensor
+        The ratio or the relevance, in the shape of the activation a at that place.
+    is_ratio : bool
+        Which of the two.
+    """
+
+    values: Tensor
+    is_ratio: bool = True
+
+    def relevance(self, a: Tensor) -> Tensor:
+        """R, given the activation `a` at that place."""
+        return a * self.values if self.is_ratio else self.values
+
+    def where(self, mask: Any) -> Flow:
+        """The same where `mask` (a boolean array) holds, nothing elsewhere."""
+        return Flow(where(mask, self.values, 0.0), self.is_ratio)
+
+
+@dataclass
+class Book:
+    """What a rule did not pass on, for each sample.
+
+    Attributes
+    ----------
+    bias : ndarray of float64, shape (N,)
+        Absorbed by the bias: its share in the sum that divides.
+    stabilizer : ndarray of float64, shape (N,)
+        Absorbed by the stabiliser, or at outputs with nothing to share it among (0/0 = 0).
+    """
+
+    samples: int
+    bias: NDArray[np.float64] = field(init=False)
+    stabilizer: NDArray[np.float64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.bias, self.stabilizer = np.zeros(self.samples), np.zeros(self.samples)
+
+
+def per_sample(values: Tensor) -> NDArray[np.float64]:
+    """Sum over all units of each sample, in float64: shape (N,)."""
+    array = np.asarray(values.numpy(), np.float64)
+    return np.asarray(array.reshape(len(array), -1).sum(axis=1))
+
+
+def share(
+    flow: Flow,
+    z: Tensor,
+    total: Tensor,
+    epsilon: float = 0.0,
+    *,
+    bias: Tensor | None = None,
+    fraction: float = 1.0,
+    book: Book | None = None,
+) -> Tensor:
+    """Relevance for each unit of `total`: s = R / (total + epsilon * sign(total)).
+
+    From a ratio it is computed as ratio * (z / total), which stays harmless where z and
+    `total` are small together.  0/0 is 0.
+
+    Parameters
+    ----------
+    flow : Flow
+        What arrives at the output of a layer.
+    z : Tensor
+        That output.
+    total : Tensor
+        What the rule divides by: the sum of all that the rule shares among.
+    epsilon : float
+    bias : Tensor, optional
+        The part of `total` that belongs to the bias, ready to be broadcast.
+    fraction : float
+        Of the relevance, only this much is shared out here.
+    book : Book, optional
+        Where to write what is not passed on.
+
+    Returns
+    -------
+    Tensor, shape of z
+    """
+    if not flow.is_ratio:
+        s = divide(flow.values, total, epsilon)
+    elif total is z:
+        s = flow.values if epsilon == 0 else stabilize(flow.values, z, epsilon)
+    else:
+        s = flow.values * divide(z, total, epsilon)
+    if fraction != 1:
+        s = s * fraction
+    if book is not None:
+        book.stabilizer += per_sample(flow.relevance(z) * fraction - s * total)
+        if bias is not None:
+            book.bias += per_sample(s * bias)
+    return s
+
+
+def pass_on(step: Step, flow: Flow) -> Flow:
+    """Through a layer without weights and without a sum to be divided by.
+
+    A relevance goes through a layer of another kind as a ratio.
+    """
+    if flow.is_ratio:
+        return Flow(step.relevance(flow.values))
+    if isinstance(step.layer, (ReLU, Dropout)):
+        return flow
+    if isinstance(step.layer, (Flatten, MaxPool2d)):  # each output's goes to one input, whole
+        return Flow(step.relevance(flow.values), is_ratio=False)
+    return Flow(step.relevance(share(flow, step.z, step.z)))

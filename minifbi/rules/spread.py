@@ -1,0 +1,123 @@
+"""Rules that also give relevance to inputs that are 0, for the pixels and the layers near them.
+
+There is no ratio R / x then: they take and return the relevance itself.
+
+Notation: x_i inputs, w_ij weights, b_j biases and z_j = sum_i x_i w_ij + b_j outputs of a
+layer; c_ij = x_i w_ij contributions; R_j the relevance at the outputs, R_i at the inputs.
+y^+ = max(y, 0), y^- = min(y, 0).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from minifbi.autograd import Tensor
+from minifbi.errors import DataError
+from minifbi.layers import Step
+from minifbi.rules.flow import Book, Flow, share
+from minifbi.rules.linear import LinearMap, signs
+from minifbi.rules.rule import Rule, check
+
+
+@dataclass(frozen=True)
+class WSquare(Rule):
+    """w-square: by the weights alone (Montavon et al. 2017).
+
+    ::
+
+        R_i = sum_j  w_ij^2 / (sum_i' w_i'j^2) R_j
+
+    The sum is over the inputs that exist, not over padding.  The bias gets nothing: relevance
+    is conserved.
+    """
+
+    def __str__(self) -> str:
+        return "w-square"
+
+    def __call__(self, step: Step, flow: Flow, book: Book | None = None) -> Flow:
+        return _by_weights(step, flow, LinearMap(step).weight ** 2, book)
+
+
+@dataclass(frozen=True)
+class Flat(Rule):
+    """Flat: to all inputs that an output sees alike (Lapuschkin et al. 2019).
+
+    ::
+
+        R_i = sum_j  1 / (number of i') R_j
+
+    w-square with all weights 1.  The bias gets nothing: relevance is conserved.
+    """
+
+    def __str__(self) -> str:
+        return "flat"
+
+    def __call__(self, step: Step, flow: Flow, book: Book | None = None) -> Flow:
+        weight = LinearMap(step).weight
+        ones = Tensor(weight.backend.xp.ones_like(weight.data), backend=weight.backend)
+        return _by_weights(step, flow, ones, book)
+
+
+def _by_weights(step: Step, flow: Flow, squares: Tensor, book: Book | None) -> Flow:
+    """R_i = sum_j v_ij / (sum_i' v_i'j) R_j for weights v that are not negative."""
+    layer = LinearMap(step)
+    total = layer.forward(_constant(step.x, 1.0), squares)  # (1, ...): the same for all samples
+    arrived = Flow(flow.relevance(step.z), is_ratio=False)
+    s = share(arrived, step.z, total, book=book)
+    return Flow(layer.transpose(s, squares), is_ratio=False)
+
+
+@dataclass(frozen=True)
+class ZBox(Rule):
+    """z-box: for a layer whose inputs are pixels between two bounds (Montavon et al. 2017).
+
+    With the bounds l <= x_i <= h ::
+
+        R_i = sum_j v_ij / (sum_i' v_i'j) R_j,        v_ij = x_i w_ij - l w_ij^+ - h w_ij^-
+
+    Every v_ij is at least 0.  A pixel that is 0 may get relevance too, for not being white.
+    The bias takes no part: relevance is conserved.
+
+    Parameters
+    ----------
+    low, high : float
+        l and h, the smallest and the largest value that a pixel can have.
+    """
+
+    low: float = 0.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        check(math.isfinite(self.low), "low", self.low, "a finite number")
+        check(self.high > self.low, "high", self.high, f"a number above low, {self.low:g}")
+
+    def __str__(self) -> str:
+        return f"z-box {self.low:g}, {self.high:g}"
+
+    def __call__(self, step: Step, flow: Flow, book: Book | None = None) -> Flow:
+        layer, x = LinearMap(step), step.x
+        smallest, largest = float(x.data.min(initial=self.low)), float(x.data.max(initial=self.low))
+        if smallest < self.low or largest > self.high:
+            raise DataError(
+                f"layer {step.name!r}: the z-box rule needs inputs from {self.low:g} to "
+                f"{self.high:g}, got {smallest:g} to {largest:g}; give the rule the bounds of your "
+                "pixels, for example 'z-box:-1,1', or clip them"
+            )
+        positive, negative = signs(layer.weight)
+        bounds = ((self.low, positive), (self.high, negative))
+        total = layer.forward(x, layer.weight)
+        for bound, weight in bounds:
+            total = total - layer.forward(_constant(x, bound), weight)
+        arrived = Flow(flow.relevance(step.z), is_ratio=False)
+        s = share(arrived, step.z, total, book=book)
+        relevance = x * layer.transpose(s, layer.weight)
+        for bound, weight in bounds:
+            if bound:
+                relevance = relevance - layer.transpose(s, weight) * bound
+        return Flow(relevance, is_ratio=False)
+
+
+def _constant(x: Tensor, value: float) -> Tensor:
+    """One sample of x's shape, all entries `value`."""
+    return Tensor(x.backend.xp.full_like(x.data[:1], value), backend=x.backend)
