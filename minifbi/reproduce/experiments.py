@@ -136,6 +136,7 @@ def plan(settings: Settings, l1_weight: float | None, fashion: bool) -> list[Exp
     compare(MAIN, METHODS[:2], settings.seeds)
     compare(MAIN, METHODS[2:], settings.seeds)
     compare(DECOY, DECOY_METHODS, settings.side_seeds, dataset=DECOY)
+    compare(DECOY, DECOY_METHODS, settings.side_seeds, dataset=DECOY, model="mlp")
     runs += _lambdas(settings)
     for model in ("lenet", "mlp"):
         compare(NETWORKS, METHODS[:2], settings.side_seeds, model=model)

@@ -271,23 +271,27 @@ def _ablations(results: Results, facts: Facts) -> list[Block]:
 def _others(results: Results, facts: Facts) -> list[Block]:
     blocks: list[Block] = []
     if results.variants(DECOY):
-        methods = [m for m in DECOY_METHODS if results.by_seed(m, ACCURACY, DECOY)]
         blocks += [
             Heading(2, "Decoy-MNIST"),
             Text(
                 "A grey patch in a corner gives the class away in training and misleads in the "
                 "test (Ross et al. 2017). A method that makes networks look at the digit should "
-                "lose less. The L1 weight is that of MNIST; right reasons is told where the "
-                "patch is."
-            ),
-            evaluation_table(
-                results,
-                _confounder_titles(facts.settings),
-                methods,
-                group=DECOY,
-                caption=MARKS,
+                "lose less. The L1 weight is that of MNIST; right "
+                "reasons is told where the patch is."
             ),
         ]
+        for setting in dict.fromkeys(setting for _, setting in results.variants(DECOY)):
+            blocks += [
+                Heading(3, setting or "alexnet"),
+                evaluation_table(
+                    results,
+                    _confounder_titles(facts.settings),
+                    [m for m in DECOY_METHODS if results.by_seed(m, ACCURACY, DECOY, setting)],
+                    group=DECOY,
+                    setting=setting,
+                    caption=MARKS,
+                ),
+            ]
     networks = list(dict.fromkeys(setting for _, setting in results.variants(NETWORKS)))
     for setting in networks:
         blocks += _smaller(results, NETWORKS, setting, f"Another network: {setting}")
