@@ -18,7 +18,7 @@ from minifbi.layers.base import evaluating
 from minifbi.plots.figure import new_figure
 
 # All lengths in inches, from the left and from the bottom.
-COLUMN, EDGE, PICTURE = 1.62, 0.75, 0.78
+COLUMN, EDGE, PICTURE = 1.72, 0.75, 0.78
 FORWARD, TERMS, BACKWARD = 3.5, 2.4, 1.3  # height of each row's middle
 HEIGHT = 4.9
 STRIP = 0.22  # width of a vector
@@ -172,7 +172,7 @@ class _Drawing:
             text,
             ha="center",
             va="center",
-            fontsize=9.5,
+            fontsize=9,
             color=color,
             linespacing=1.2,
             zorder=4,
@@ -247,7 +247,7 @@ class _Drawing:
         self.arrow((x, BACKWARD + 0.3), (x, TERMS - 0.48), GREY, "-|>")
         self.axes.add_patch(
             FancyBboxPatch(
-                (x - 0.9, TERMS - 0.42),
+                (x - 0.97, TERMS - 0.42),
                 2.15,
                 0.84,
                 boxstyle="round,pad=0.05",
@@ -256,7 +256,7 @@ class _Drawing:
             )
         )
         self.text(
-            x + 0.17,
+            x + 0.1,
             TERMS,
             r"$L = (1-\lambda)\,L_{TSK} + \lambda\,L_{FBI}$"
             + f"\n= {total:.3g}\n"
