@@ -189,3 +189,16 @@ def test_tradeoff_stays_readable_beside_a_network_that_learnt_nothing():
     assert 5 <= len(ticks) <= 14
     perfect = plot_tradeoff({0.0: Point("", 0.7, 1.0), 0.1: Point("", 0.8, 0.5)})
     assert_texts_apart(perfect)
+
+
+def test_networks_without_activity_keep_their_accuracy_in_the_tradeoff():
+    curve = {
+        0.0: Point("0", 0.7, 0.98),
+        0.001: Point("0.001", 0.8, 0.97),
+        1.0: Point("1", float("nan"), 0.1),
+    }
+    left, middle, right = plot_tradeoff(curve).axes
+    assert list(left.lines[0].get_ydata()) == [0.98, 0.97, 0.1]
+    assert left.get_ylim()[0] < 0.1
+    assert right.get_ylim()[0] > 0.5  # what has no concentration does not press the others together
+    assert any("= 1" in text.get_text() for text in middle.texts)

@@ -30,7 +30,7 @@ class Point:
     name : str
         The value of lambda, or a method.
     concentration : float
-        The Gini index of the activations, 0 to 1.
+        The Gini index of the activations, 0 to 1; NaN where nothing is active any more.
     accuracy : float
         0 to 1.
     """
@@ -86,8 +86,20 @@ def plot_tradeoff(
         axes.plot(places, values, "o-", color=LINE)
         axes.set(xscale="log", xlabel=r"$\lambda$ of Eq. (4)", ylabel=label)
         axes.set_xticks(places, [f"{weight:g}" for weight in weights], rotation=90)
+        axes.set_xlim(min(places) / 1.6, max(places) * 1.6)  # the same, NaN or not
         axes.minorticks_off()
         axes.grid(alpha=0.3)
+    dead = [f"{w:g}" for w, p in zip(weights, points, strict=True) if math.isnan(p.concentration)]
+    if dead:
+        middle.text(
+            0.5,
+            0.03,
+            rf"no activation is left at $\lambda$ = {', '.join(dead)}",
+            transform=middle.transAxes,
+            ha="center",
+            fontsize=9,
+            color="#444444",
+        )
     right.plot(
         [p.concentration for p in points],
         [p.accuracy for p in points],
@@ -110,9 +122,9 @@ def plot_tradeoff(
     right.set(xlabel=concentration, ylabel="test accuracy")
     right.grid(alpha=0.3)
     right.legend(fontsize=9, loc="best")
-    everything = [p.accuracy for p in (*points, *others)]
-    for axes in (left, right):
-        _accuracy_axis(axes, everything if axes is right else everything[: len(points)])
+    shown = [p.accuracy for p in (*points, *others) if not math.isnan(p.concentration)]
+    _accuracy_axis(left, [p.accuracy for p in points])
+    _accuracy_axis(right, shown)
     figure.suptitle(title or "", fontsize=13, parse_math=False)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
