@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -10,15 +11,17 @@ import pytest
 nbformat = pytest.importorskip("nbformat")
 nbclient = pytest.importorskip("nbclient")
 jupytext = pytest.importorskip("jupytext")
+build = pytest.importorskip("build", reason="installed without tutorials")
 
 TUTORIALS = Path(__file__).parent.parent / "tutorials"
+SOURCES = build.sources()
 NOTEBOOKS = sorted(TUTORIALS.glob("*.ipynb"))
+SOLUTIONS = sorted((TUTORIALS / "solutions").glob("*.ipynb"))
 # no home, no temporary folder, no drive letter, no installed package, and no failure
 FORBIDDEN = re.compile(
     r"Traceback|/(?:home|root|tmp|usr|opt|work|Users|private|var)/|\b[A-Z]:\\\\|site-packages"
 )
-
-pytestmark = pytest.mark.skipif(not TUTORIALS.exists(), reason="installed without tutorials")
+CHECK = re.compile(r"^check\.\w+\(", re.MULTILINE)
 
 
 def name_of(path: Path) -> str:
@@ -37,19 +40,18 @@ def shown(outputs) -> list[str]:
 
 def test_every_source_has_its_notebook_and_the_other_way():
     assert NOTEBOOKS
-    assert {p.stem for p in NOTEBOOKS} == {p.stem for p in TUTORIALS.glob("*.py")}
+    assert {p.stem for p in NOTEBOOKS} == {p.stem for p in SOURCES}
+    with_solutions = {p.stem for p in SOURCES if build.has_solutions(p)}
+    assert {p.stem for p in SOLUTIONS} == with_solutions
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=name_of)
-def test_in_sync(path):
-    notebook = nbformat.read(path, as_version=4)
-    source = jupytext.read(path.with_suffix(".py"))
-
-    def content(nb):
-        return [(c.cell_type, c.source, c.metadata.get("tags", [])) for c in nb.cells]
-
-    for ours, theirs in zip(content(notebook), content(source), strict=True):
-        assert ours == theirs
+@pytest.mark.parametrize("source", SOURCES, ids=name_of)
+def test_in_sync(source):
+    """The notebook of the students and that of the lecturer are those of the source."""
+    for path, made in build.targets(source).items():
+        notebook = nbformat.read(path, as_version=4)
+        for ours, theirs in zip(build.content(notebook), build.content(made), strict=True):
+            assert ours == theirs
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=name_of)
@@ -68,19 +70,47 @@ def test_committed_outputs(path):
             assert not FORBIDDEN.search(text), text
 
 
+@pytest.mark.parametrize("path", [p for p in NOTEBOOKS if p.stem[0].isdigit()], ids=name_of)
+def test_student_notebooks_hold_no_solution(path):
+    text = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
+    for marker in (build.BEGIN, build.END, build.STUDENT):
+        assert f"{marker}\n" not in text
+    verdicts = [
+        text
+        for cell in nbformat.read(path, as_version=4).cells
+        if cell.cell_type == "code" and CHECK.search(cell.source)
+        for text in shown(cell.outputs)
+    ]
+    assert verdicts, "a tutorial has exercises with checks"
+    assert not any("✓" in text for text in verdicts), "an exercise that is solved as it stands"
+
+
+def run_fast(path, tmp_path, monkeypatch):
+    """Run a notebook in fast mode, elsewhere, so that it leaves nothing behind."""
+    monkeypatch.setenv("MINIFBI_FAST", "1")
+    monkeypatch.setenv("PYTHONPATH", str(TUTORIALS), prepend=os.pathsep)
+    notebook = nbformat.read(path, as_version=4)
+    build.execute(notebook, tmp_path)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            assert output.get("name") != "stderr", output.text
+    return notebook
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=name_of)
 def test_runs(path, tmp_path, monkeypatch):
     """In fast mode, from top to bottom, without an error or a warning."""
-    monkeypatch.setenv("MINIFBI_TUTORIAL_FAST", "1")
-    notebook = nbformat.read(path, as_version=4)
-    client = nbclient.NotebookClient(
-        notebook,
-        timeout=300,
-        kernel_name="python3",
-        resources={"metadata": {"path": str(tmp_path)}},
-    )
-    client.execute()
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            assert output.get("name") != "stderr", output.text
+    run_fast(path, tmp_path, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", SOLUTIONS, ids=name_of)
+def test_solutions_pass_their_checks(path, tmp_path, monkeypatch):
+    notebook = run_fast(path, tmp_path, monkeypatch)
+    checks = [c for c in notebook.cells if c.cell_type == "code" and CHECK.search(c.source)]
+    assert checks
+    for cell in checks:
+        # one verdict a cell: only the last line of a cell shows itself
+        assert len(CHECK.findall(cell.source)) == 1, cell.source
+        assert any("✓ passed" in text for text in shown(cell.outputs)), shown(cell.outputs)

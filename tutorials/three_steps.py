@@ -38,7 +38,7 @@ import os
 import matplotlib.pyplot as plt
 import numpy as np
 
-FAST = os.environ.get("MINIFBI_TUTORIAL_FAST") == "1"  # fewer images; for the tests
+FAST = os.environ.get("MINIFBI_FAST") == "1"  # fewer images; for the tests
 
 plt.rcParams.update({"figure.dpi": 110, "font.size": 10, "axes.titlelocation": "left"})
 BLUE, RED, GREY = "#1f77b4", "#c0392b", "#666666"
