@@ -17,8 +17,8 @@
 #
 # A network looks at a handwritten 7 and says "7", with a score of, say, 14. Which pixels made these
 # 14? *Layer-wise relevance propagation* (Bach et al. 2015) answers by handing the score down, layer
-# by layer, until it lies on the pixels. The FBI loss of Yoo, Kim and Kang (2019) puts this pass into
-# the training, so it pays to know it well before the next notebook.
+# by layer, until it lies on the pixels. The FBI loss of Yoo, Kim and Kang (2019) puts this pass
+# into the training, so it pays to know it well before the next notebook.
 #
 # You will
 #
@@ -45,7 +45,9 @@ BLUE, RED, GREY = "#1f77b4", "#c0392b", "#666666"
 
 def panels(rows, columns, width, height, **options):
     """A row or grid of plots without the upper and the right edge."""
-    fig, axes = plt.subplots(rows, columns, figsize=(width, height), layout="constrained", **options)
+    fig, axes = plt.subplots(
+        rows, columns, figsize=(width, height), layout="constrained", **options
+    )
     for ax in axes.flat:
         ax.spines[["top", "right"]].set_visible(False)
     return fig, axes
@@ -257,7 +259,8 @@ np.testing.assert_allclose(slow, fast[0, 0], atol=1e-12)
 # %% [markdown]
 # The four loops are the *transposed convolution*, one of the two partners of the convolution from
 # notebook 2. So Eq. (2) is $\mathbf x \odot W^\top \mathbf r$ here too, with another way to write
-# $W^\top$. Below: one output unit, the patch that it sees, and the contributions by which it shares.
+# $W^\top$. Below: one output unit, the patch that it sees, and the contributions by which it
+# shares.
 
 # %% tags=["hide-input"]
 p, q = 5, 12  # the output unit
@@ -296,7 +299,8 @@ print(f"contributions of black pixels: {np.abs(kernel * patch)[patch == 0].sum()
 #
 # Now the paper's network: five convolutions, three dense layers, 10 *logits* (the scores of the 10
 # classes, before the softmax). We train it for a moment, conventionally, on a small part of MNIST.
-# (If this is your first run, Numba compiles its kernels first, which takes longer than the training.)
+# (If this is your first run, Numba compiles its kernels first, which takes longer than the
+# training.)
 
 # %%
 from minifbi.datasets import Dataset, Split
@@ -392,10 +396,11 @@ print("the inputs get   ", inputs_get, "  sum", inputs_get.sum())
 print("the biases absorb", b1 * r1, "  sum", (b1 * r1).sum())
 
 # %% [markdown]
-# The output grew to 10, but the inputs still get the old $(8, 1)$. The first bias pushed its unit up,
-# and absorbs 2. The second pulled its unit down and absorbs $-1$: it *adds* relevance to what goes
-# down. That is why the relevance of the inputs may sum to more than the output. None of this is an
-# error in the pass. It is part of the answer: some of the score was there before the input was.
+# The output grew to 10, but the inputs still get the old $(8, 1)$. The first bias pushed its unit
+# up, and absorbs 2. The second pulled its unit down and absorbs $-1$: it *adds* relevance to what
+# goes down. That is why the relevance of the inputs may sum to more than the output. None of this
+# is an error in the pass. It is part of the answer: some of the score was there before the input
+# was.
 #
 # For the CNN, `conservation_report` keeps this book at each layer. First the trained net, then the
 # same net with its biases shifted by random numbers (of standard deviation 0.2).
@@ -406,10 +411,10 @@ from minifbi.explain import conservation_report
 print(conservation_report(net, images, labels).table(image=0), "\n")
 
 shifted = alexnet(backend="numpy", dtype=np.float64)
-state = net.state_dict()
+state, noise = net.state_dict(), np.random.default_rng(1)
 for name in state:
     if name.endswith("bias"):
-        state[name] = state[name] + 0.2 * np.random.default_rng(1).standard_normal(state[name].shape)
+        state[name] = state[name] + 0.2 * noise.standard_normal(state[name].shape)
 shifted.load_state_dict(state)
 
 # %% tags=["hide-input"]
@@ -427,8 +432,8 @@ plt.show()
 
 # %% [markdown]
 # The biases start the training at zero, and in our short training they stay small, so they absorb
-# little. That is a fact about this net and not a law: on the right they take and give, differently for
-# each image. Whenever relevance "does not sum up", ask the biases first.
+# little. That is a fact about this net and not a law: on the right they take and give, differently
+# for each image. Whenever relevance "does not sum up", ask the biases first.
 #
 # ## 6. What does it really compute?
 #
@@ -439,8 +444,8 @@ plt.show()
 #
 # $$\mathbf g_i = \frac{\partial\, \text{logit}}{\partial\, \mathbf a_{i-1}^+} .$$
 #
-# To measure the gradient without any relevance in it, we cut the net at layer $i$, take its input as
-# a new leaf, run the rest of the net, and let the tape of notebook 1 work back.
+# To measure the gradient without any relevance in it, we cut the net at layer $i$, take its input
+# as a new leaf, run the rest of the net, and let the tape of notebook 1 work back.
 
 # %% tags=["closed-form-experiment"]
 from minifbi import Tensor
@@ -497,29 +502,31 @@ for name, relevance in relevances.items():
     np.testing.assert_allclose(found, product, atol=1e-10)
 
 # %% [markdown]
-# Equal at every layer, and with the biases in place: the two passes even make the same multiplications,
-# so nothing is left to rounding. So
+# Equal at every layer, and with the biases in place: the two passes even make the same
+# multiplications, so nothing is left to rounding. So
 #
 # $$\boxed{\;\mathbf a_i^- = \mathbf a_{i-1}^+ \odot \mathbf g_i\;}$$
 #
-# **Proof.** Let $e$ be the explained logit, and let $\mathbf z_i$ be the output of layer $i$, before
-# its ReLU. The claim is that the ratio is a gradient: $\mathbf r_i = \partial e/\partial \mathbf z_i$.
+# **Proof.** Let $e$ be the explained logit, and let $\mathbf z_i$ be the output of layer $i$,
+# before its ReLU. The claim is that the ratio is a gradient: $\mathbf r_i = \partial e/\partial
+# \mathbf z_i$.
 #
-# 1. *At the top.* The pass starts with the ratio 1 at the explained logit and 0 at the others. That is
-#    $\partial e / \partial \mathbf z_K$, with $K$ the last layer.
-# 2. *Through the weights.* From $\mathbf z_i = W_i \mathbf a_{i-1}^+ + \mathbf b_i$ and the chain rule,
-#    $\mathbf g_i = W_i^\top\, \partial e/\partial \mathbf z_i = W_i^\top \mathbf r_i$. Compare Eq. (2):
-#    $\mathbf a_i^- = \mathbf a_{i-1}^+ \odot W_i^\top \mathbf r_i = \mathbf a_{i-1}^+ \odot \mathbf g_i$.
-#    The bias is gone from the derivative, and it gets no relevance: both passes forget it.
-# 3. *Through the ReLU.* The ratio below is $\mathbf r_{i-1} = \mathbf 1[\mathbf a_{i-1}^+ > 0] \odot
-#    W_i^\top \mathbf r_i$. The derivative of the ReLU is the same gate, so
-#    $\partial e/\partial \mathbf z_{i-1} = \mathbf 1[\mathbf a_{i-1}^+ > 0] \odot \mathbf g_i
-#    = \mathbf r_{i-1}$. (Maximum pooling: the winner takes all of the relevance, and all of the
-#    gradient.) Repeat with 2. ∎
+# 1. *At the top.* The pass starts with the ratio 1 at the explained logit and 0 at the others. That
+#    is $\partial e / \partial \mathbf z_K$, with $K$ the last layer.
+# 2. *Through the weights.* From $\mathbf z_i = W_i \mathbf a_{i-1}^+ + \mathbf b_i$ and the chain
+#    rule, $\mathbf g_i = W_i^\top\, \partial e/\partial \mathbf z_i = W_i^\top \mathbf r_i$.
+#    Compare Eq. (2): $\mathbf a_i^- = \mathbf a_{i-1}^+ \odot W_i^\top \mathbf r_i = \mathbf
+#    a_{i-1}^+ \odot \mathbf g_i$. The bias is gone from the derivative, and it gets no relevance:
+#    both passes forget it.
+# 3. *Through the ReLU.* The ratio below is $\mathbf r_{i-1} = \mathbf 1[\mathbf a_{i-1}^+ > 0]
+#    \odot W_i^\top \mathbf r_i$. The derivative of the ReLU is the same gate, so $\partial
+#    e/\partial \mathbf z_{i-1} = \mathbf 1[\mathbf a_{i-1}^+ > 0] \odot \mathbf g_i = \mathbf
+#    r_{i-1}$. (Maximum pooling: the winner takes all of the relevance, and all of the gradient.)
+#    Repeat with 2. ∎
 #
 # Where did the proof need the ReLU? In step 3. Relevance passes an activation function $a = f(z)$
-# unchanged, so its ratio is multiplied by $a/z = f(z)/z$. The gradient is multiplied by $f'(z)$. For
-# the ReLU these two are equal at every $z$. For $\tanh$ they are not:
+# unchanged, so its ratio is multiplied by $a/z = f(z)/z$. The gradient is multiplied by $f'(z)$.
+# For the ReLU these two are equal at every $z$. For $\tanh$ they are not:
 
 # %% tags=["hide-input"]
 t = np.linspace(-3, 3, 400)  # an even number of points: none of them is 0
@@ -536,8 +543,8 @@ axes[0].legend(frameon=False, loc="center left", bbox_to_anchor=(0.02, 0.6))
 plt.show()
 
 # %% [markdown]
-# So with $\tanh$ the box above should fail. An experiment can prove a proof wrong, so let us run it: the
-# little net of section 2, once with each activation function.
+# So with $\tanh$ the box above should fail. An experiment can prove a proof wrong, so let us run
+# it: the little net of section 2, once with each activation function.
 
 # %%
 for title, f, slope in (
@@ -552,12 +559,14 @@ for title, f, slope in (
     print(f"      input x gradient {product.round(3)}, output {output.item():.3f}")
 
 # %% [markdown]
-# With $\tanh$, relevance still sums to the output, but it is no longer input times gradient. The box is
-# a theorem about networks of ReLU (and other $f$ with $f(z) = z f'(z)$). The paper's network is one.
+# With $\tanh$, relevance still sums to the output, but it is no longer input times gradient. The
+# box is a theorem about networks of ReLU (and other $f$ with $f(z) = z f'(z)$). The paper's network
+# is one.
 #
 # What this tells about the heatmaps of section 4:
 #
-# - "LRP" with this rule is not a new source of information. It is the gradient, weighted by the pixels.
+# - "LRP" with this rule is not a new source of information. It is the gradient, weighted by the
+#   pixels.
 # - A gradient looks only at the immediate neighbourhood of the image. In a deep net it changes
 #   abruptly from one image to the next, and heatmaps made of it look noisy.
 # - A black pixel gets 0, because it *is* 0, and not because it would not matter.
@@ -566,24 +575,25 @@ for title, f, slope in (
 #
 # ## 7. Other rules
 #
-# Eq. (2) is called **LRP-0**. Its fraction can be changed, and the literature has done so in many ways.
-# With $c_{ji} = W_{ji} x_i$, and $y^+ = \max(y, 0)$ and $y^- = \min(y, 0)$ for the positive and the
-# negative part of a number:
+# Eq. (2) is called **LRP-0**. Its fraction can be changed, and the literature has done so in many
+# ways. With $c_{ji} = W_{ji} x_i$, with $y^+ = \max(y, 0)$ and $y^- = \min(y, 0)$ for the positive
+# and the negative part of a number, and with the sums $C_j^\pm = \sum_i c_{ji}^\pm$:
 #
 # | rule | share of $R_j$ that goes to input $i$ | idea |
 # |---|---|---|
 # | `zero` (LRP-0) | $c_{ji} / z_j$ | by contribution |
-# | `epsilon` | $c_{ji} / (z_j + \varepsilon \operatorname{sign} z_j)$ | weak, contradictory sums are absorbed |
-# | `gamma` (for $z_j>0$) | $(c_{ji} + \gamma c_{ji}^+) / \sum_i (c_{ji} + \gamma c_{ji}^+)$ | favour what spoke for it |
-# | `alpha-beta` | $\alpha\, c_{ji}^+ / \sum_i c_{ji}^+ - \beta\, c_{ji}^- / \sum_i c_{ji}^-$, $\alpha - \beta = 1$ | for and against apart |
-# | `z-plus` | $c_{ji}^+ / \sum_i c_{ji}^+$ | only what spoke for it |
+# | `epsilon` | $c_{ji} / (z_j + \varepsilon \operatorname{sign} z_j)$ | absorb if $z_j$ is small |
+# | `gamma`, if $z_j > 0$ | $(c_{ji} + \gamma c_{ji}^+) / (z_j + \gamma C_j^+)$ | favour $c^+$ |
+# | `alpha-beta` | $\alpha\, c_{ji}^+ / C_j^+ - \beta\, c_{ji}^- / C_j^-$ | signs apart |
+# | `z-plus` | $c_{ji}^+ / C_j^+$ | only what is for it |
 # | `w-square` | $W_{ji}^2 / \sum_i W_{ji}^2$ | by the weights alone |
 # | `flat` | $1 / \text{(number of inputs)}$ | to all alike |
-# | `z-box` | as LRP-0, but contributions count from the nearest end of a pixel's range | for pixels in $[0, 1]$ |
+# | `z-box` | by how much the pixel beats the worst pixel in $[0, 1]$ | for the first layer |
 #
-# (Biases, where a rule knows them, join the sums below the fraction.) One unit with four inputs shows
-# the characters. Its contributions are $6, -5, 1$ and $0$: much that cancels, and a large negative weight
-# that met a black pixel. Its output is 2.
+# In `alpha-beta`, $\alpha - \beta = 1$, so that the shares sum to 1. (Biases, where a rule knows
+# them, join the sums below the fraction.) One unit with four inputs shows the characters. Its
+# contributions are $6, -5, 1$ and $0$: much that cancels, and a large negative weight that met a
+# black pixel. Its output is 2.
 
 # %% tags=["rules-one-unit"]
 one = Sequential({"unit": Dense(4, 1, bias=False, dtype=np.float64)})
@@ -591,14 +601,12 @@ one.load_state_dict({"unit.weight": np.array([[10.0, -5.0, 5.0, -15.0]])})
 four = np.array([[0.6, 1.0, 0.2, 0.0]])
 one_step = forward_pass(one, four)
 rules = ("zero", "epsilon:1", "gamma:0.5", "alpha-beta:2,1", "z-plus", "w-square", "flat", "z-box")
-shares = {
-    rule: relevance_pass(one_step, "logits", rule=rule)["unit"].numpy()[0] for rule in rules
-}
+shares = {rule: relevance_pass(one_step, "logits", rule=rule)["unit"].numpy()[0] for rule in rules}
 
 # %% tags=["hide-input"]
 fig, axes = panels(2, 4, 9, 4.2, sharex=True)
 for ax, (rule, values) in zip(axes.flat, shares.items(), strict=True):
-    ax.bar(["6", "−5", "1", "0"], values, color=[RED if v > 0 else BLUE for v in values], width=0.6)
+    ax.bar(["6", "-5", "1", "0"], values, color=[RED if v > 0 else BLUE for v in values], width=0.6)
     ax.axhline(0, color=GREY, lw=0.8)
     ax.set_ylim(-6.2, 7.2)
     ax.set_title(f"{rule}: sum {values.sum():.2g}", size=9.5)
@@ -607,14 +615,15 @@ fig.supylabel("its relevance", size=10)
 plt.show()
 
 # %% [markdown]
-# LRP-0 hands down 6, −5 and 1 to explain a 2. Such cancelling pairs, layer upon layer, are the noise in
-# the maps of section 4. Each other rule tames it in its way, and each way has its price: `epsilon`
-# absorbs a part; `gamma`, `alpha-beta` and `z-plus` lower or silence what spoke against; `w-square`,
-# `flat` and `z-box` give relevance to a black pixel. (For `z-box` this has a reason: a white pixel at
-# that weight would have ruined the output, so that it was black spoke *for* it.)
+# LRP-0 hands down 6, −5 and 1 to explain a 2. Such cancelling pairs, layer upon layer, are the
+# noise in the maps of section 4. Each other rule tames it in its way, and each way has its price:
+# `epsilon` absorbs a part; `gamma`, `alpha-beta` and `z-plus` lower or silence what spoke against;
+# `w-square`, `flat` and `z-box` give relevance to a black pixel. (For `z-box` this has a reason: a
+# white pixel at that weight would have ruined the output, so that it was black spoke *for* it.)
 #
-# On real digits. The last two are *composites*, which give each kind of layer its own rule: `epsilon` in
-# the dense layers, `gamma` or `z-plus` in the convolutions, `z-box` or `flat` at the pixels.
+# On real digits. The last two are *composites*, which give each kind of layer its own rule:
+# `epsilon` in the dense layers, `gamma` or `z-plus` in the convolutions, `z-box` or `flat` at the
+# pixels.
 
 # %% tags=["rules-heatmaps"]
 from minifbi.explain import get_explainer
@@ -638,16 +647,16 @@ questions = [f"a {labels[n]}: why {classes[n]}?" for n, classes in rows]
 plot_heatmaps(maps, examples, rows=questions, per_line=8)
 
 # %% [markdown]
-# (Each map has its own range, written below it. The last row asks why the network thought of its second
-# choice.)
+# (Each map has its own range, written below it. The last row asks why the network thought of its
+# second choice.)
 #
-# Some of these maps are smoother and look more convincing. Are they better? A pretty heatmap may show
-# the digit rather than what the network did with it. Compare the last two rows: the same image, two
-# classes. A method that answers the question "why *this* class?" must give different maps. Over all
-# images:
+# Some of these maps are smoother and look more convincing. Are they better? A pretty heatmap may
+# show the digit rather than what the network did with it. Compare the last two rows: the same
+# image, two classes. A method that answers the question "why *this* class?" must give different
+# maps. Over all images:
 
 # %% tags=["class-sensitivity"]
-print(f"{'method':23s} {'pixels / logit':>14s} {'negative part':>14s} {'correlation of classes':>23s}")
+print(f"{'method':23s} pixels / logit   negative part   correlation of two classes")
 for method in METHODS:
     explainer = get_explainer(method)
     for_true, for_second = explainer(net, images, labels), explainer(net, images, second)
@@ -655,25 +664,25 @@ for method in METHODS:
     negative = np.maximum(-for_true, 0).sum() / np.abs(for_true).sum()
     pairs = zip(for_true, for_second, strict=True)
     correlation = np.mean([np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in pairs])
-    print(f"{method:23s} {reached.mean():14.2f} {negative:14.2f} {correlation:23.2f}")
+    print(f"{method:23s} {reached.mean():14.2f} {negative:15.2f} {correlation:28.2f}")
 
 # %% [markdown]
-# The columns: how much of the logit arrives at the pixels, on average; how much of the map is negative;
-# and how similar the maps of two different classes are (1: the same picture).
+# The columns: how much of the logit arrives at the pixels, on average; how much of the map is
+# negative; and how similar the maps of two different classes are (1: the same picture).
 #
 # Read the last column beside the pictures. Where it is close to 1, the map says where the network
-# looks, and hardly why it chose this class. Which is the better explanation depends on the question, and
-# no rule wins everywhere. Notebook 8 takes up how to measure that.
+# looks, and hardly why it chose this class. Which is the better explanation depends on the
+# question, and no rule wins everywhere. Notebook 8 takes up how to measure that.
 #
-# Why, then, does the paper use LRP-0? It does not say. But LRP-0 is the one rule for which relevance
-# is activation times gradient, so the loss made of it has a form that one can read (notebook 5), and it
-# is the cheapest. minifbi lets you train with any of the others: `--fbi-rule`.
+# Why, then, does the paper use LRP-0? It does not say. But LRP-0 is the one rule for which
+# relevance is activation times gradient, so the loss made of it has a form that one can read
+# (notebook 5), and it is the cheapest. minifbi lets you train with any of the others: `--fbi-rule`.
 
 # %% [markdown]
 # ## What you learnt
 #
-# - Relevance propagation hands a score down: each input gets the share that it contributed, Eq. (2). All
-#   that has to travel is the ratio of relevance to activation, and nothing is divided.
+# - Relevance propagation hands a score down: each input gets the share that it contributed, Eq.
+#   (2). All that has to travel is the ratio of relevance to activation, and nothing is divided.
 # - For a convolution, "sum over all outputs that saw me" is the transposed convolution.
 # - Without biases relevance is conserved. A bias absorbs $b_j r_j$, which may be negative.
 # - In a net of ReLU, LRP-0 is activation times gradient, exactly. With $\tanh$ it is not.
@@ -684,8 +693,8 @@ for method in METHODS:
 #
 # Replace each `...`, run the cell, and read what the check says.
 #
-# **1. Eq. (2), as it stands.** Write the relevance of a dense layer *with* the division, for a batch.
-# Mind the bias, and units whose output is 0.
+# **1. Eq. (2), as it stands.** Write the relevance of a dense layer *with* the division, for a
+# batch. Mind the bias, and units whose output is 0.
 
 # %% tags=["exercise"]
 import checks_04 as check
@@ -694,7 +703,8 @@ import checks_04 as check
 def dense_relevance(x, W, b, R):
     """Relevance at the inputs of a dense layer.
 
-    x: inputs (N, in).  W: weights (out, in).  b: biases (out,).  R: relevance of the outputs (N, out).
+    x: inputs (N, in).  W: weights (out, in).  b: biases (out,).
+    R: relevance of the outputs (N, out).
     Returns (N, in).  0 / 0 is 0.
     """
     # solution
@@ -710,10 +720,11 @@ def dense_relevance(x, W, b, R):
 check.dense_relevance(dense_relevance)
 
 # %% [markdown]
-# **2. Who keeps what?** Find out how much relevance the biases of each layer absorb, with the formula of
-# section 5 and not by subtracting sums. `step.relevance(ratio)` carries a ratio from the output of a step
-# to its input. Some layers have no bias: `getattr(step.layer, "bias", None)`. The bias of a convolution
-# acts at every place of its map.
+# **2. Who keeps what?** Find out how much relevance the biases of each layer absorb, with the
+# formula of section 5 and not by subtracting sums. `step.relevance(ratio)` carries a ratio from the
+# output of a step to its input. Some layers have no bias: `getattr(step.layer, "bias", None)`. The
+# bias of a convolution acts at every place of its map.
+
 
 # %% tags=["exercise"]
 def absorbed(steps, ratio):
@@ -739,8 +750,9 @@ check.absorbed(absorbed)
 
 # %% [markdown]
 # **3. A rule of your own hands.** Write the ratio that LRP-epsilon passes on from a dense layer:
-# $\sum_j W_{ji}\, R_j / (z_j + \varepsilon \operatorname{sign} z_j)$, with $\operatorname{sign} 0 = +1$.
-# The relevance arrives as $R_j = z_j r_j$, with the ratio $r_j$.
+# $\sum_j W_{ji}\, R_j / (z_j + \varepsilon \operatorname{sign} z_j)$, with $\operatorname{sign} 0 =
+# +1$. The relevance arrives as $R_j = z_j r_j$, with the ratio $r_j$.
+
 
 # %% tags=["exercise"]
 def epsilon_ratio(z, W, ratio, epsilon):
@@ -759,9 +771,9 @@ def epsilon_ratio(z, W, ratio, epsilon):
 check.epsilon_ratio(epsilon_ratio)
 
 # %% [markdown]
-# **4. Black and white.** Somebody shows an LRP-0 heatmap of an MNIST digit. All relevance lies on the ink,
-# none on the background, and the speaker concludes that the network looks at the digit and not at the
-# background. What do you answer?
+# **4. Black and white.** Somebody shows an LRP-0 heatmap of an MNIST digit. All relevance lies on
+# the ink, none on the background, and the speaker concludes that the network looks at the digit and
+# not at the background. What do you answer?
 #
 # - `"a"`: Right, that is what the heatmap shows.
 # - `"b"`: With LRP-0 it could not be otherwise, whatever the network does.
@@ -776,20 +788,23 @@ answer = "b"
 check.black_pixels(answer)
 
 # %% [markdown]
-# **5. To think about.** The gradient at conv2 has as many numbers as the activation. In notebook 3 you
-# looked at activation maps, here at maps of activation times gradient. What does each show that the other
-# cannot? Which would you show a physician, and with which sentence of warning?
+# **5. To think about.** The gradient at conv2 has as many numbers as the activation. In notebook 3
+# you looked at activation maps, here at maps of activation times gradient. What does each show that
+# the other cannot? Which would you show a physician, and with which sentence of warning?
 #
 # ## Further reading
 #
-# - S. Bach, A. Binder, G. Montavon, F. Klauschen, K.-R. Müller and W. Samek, *On Pixel-Wise Explanations
-#   for Non-Linear Classifier Decisions by Layer-Wise Relevance Propagation*, PLoS ONE 10(7), 2015: where
-#   relevance propagation comes from.
-# - A. Shrikumar, P. Greenside, A. Shcherbina and A. Kundaje, *Not Just a Black Box: Learning Important
-#   Features Through Propagating Activation Differences*, 2016: LRP-0 in ReLU nets is gradient times input.
+# - S. Bach, A. Binder, G. Montavon, F. Klauschen, K.-R. Müller and W. Samek, *On Pixel-Wise
+#   Explanations for Non-Linear Classifier Decisions by Layer-Wise Relevance Propagation*, PLoS ONE
+#   10(7), 2015: where relevance propagation comes from.
+# - A. Shrikumar, P. Greenside, A. Shcherbina and A. Kundaje, *Not Just a Black Box: Learning
+#   Important Features Through Propagating Activation Differences*, 2016: LRP-0 in ReLU nets is
+#   gradient times input.
 # - M. Ancona, E. Ceolini, C. Öztireli and M. Gross, *Towards better understanding of gradient-based
-#   attribution methods for Deep Neural Networks*, ICLR 2018: the same for other activation functions.
-# - G. Montavon, A. Binder, S. Lapuschkin, W. Samek and K.-R. Müller, *Layer-Wise Relevance Propagation: An
-#   Overview*, in *Explainable AI*, LNCS 11700, 2019: the rules and where to use which.
-# - L. Sixt, M. Granz and T. Landgraf, *When Explanations Lie: Why Many Modified BP Attributions Fail*, ICML
-#   2020: on maps that hardly depend on the class.
+#   attribution methods for Deep Neural Networks*, ICLR 2018: the same for other activation
+#   functions.
+# - G. Montavon, A. Binder, S. Lapuschkin, W. Samek and K.-R. Müller, *Layer-Wise Relevance
+#   Propagation: An Overview*, in *Explainable AI*, LNCS 11700, 2019: the rules and where to use
+#   which.
+# - L. Sixt, M. Granz and T. Landgraf, *When Explanations Lie: Why Many Modified BP Attributions
+#   Fail*, ICML 2020: on maps that hardly depend on the class.

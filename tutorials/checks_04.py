@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from checks import Verdict, call, choice, every, function, values
-
 from minifbi import forward_pass
 from minifbi.explain import conservation_report
 from minifbi.fbi import start_ratio
 from minifbi.layers import Conv2d, Dense, Flatten, ReLU, Sequential
+
+from checks import Verdict, call, choice, every, function, values
 
 
 def _ratio(R: Any, z: Any) -> Any:
@@ -133,10 +133,6 @@ def epsilon_ratio(answer: Any) -> Verdict:
     def no_sign(z, W, ratio, epsilon):
         return (z * ratio / (z + epsilon)) @ W
 
-    def numpy_sign(z, W, ratio, epsilon):
-        bottom = z + epsilon * np.sign(z)
-        return np.divide(z * ratio, bottom, out=np.full_like(z, np.nan), where=bottom != 0) @ W
-
     def ratio_for_relevance(z, W, ratio, epsilon):
         return (ratio / (z + epsilon * np.where(z >= 0, 1.0, -1.0))) @ W
 
@@ -145,18 +141,25 @@ def epsilon_ratio(answer: Any) -> Verdict:
     z = np.array([[1.0, 2.0, 0.5], [3.0, 0.1, 1.0]])
     signed = np.array([[1.0, -2.0, 0.5], [-3.0, 0.1, -1.0]])
     with_zero = np.array([[1.0, 0.0, 0.5], [-3.0, 0.1, -1.0]])
-    with np.errstate(all="ignore"):
+    verdict = function(
+        answer,
+        epsilon_ratio,
+        [(z, W, ratio, 0.25), (signed, W, ratio, 0.25)],
+        hint="R = z * ratio is divided by z + epsilon * sign(z), then goes through W.",
+        typical=[
+            (no_sign, "for a negative z, epsilon must push it further from 0: mind the sign."),
+            (ratio_for_relevance, "the relevance R is z * ratio; you divided the ratio."),
+        ],
+    )
+    if not verdict.ok:
+        return verdict
+    with np.errstate(all="ignore"):  # 0/0 is what is being looked for
         return function(
             answer,
             epsilon_ratio,
-            [(z, W, ratio, 0.25), (signed, W, ratio, 0.25), (with_zero, W, ratio, 0.25)],
-            hint="R = z * ratio is divided by z + epsilon * sign(z), then goes through W.",
+            [(with_zero, W, ratio, 0.25)],
+            hint="Look at z = 0: np.sign(0) is 0, so 0 is divided by 0; here sign(0) is +1.",
             praise="right: minifbi writes it as ratio * |z| / (|z| + epsilon).",
-            typical=[
-                (no_sign, "for a negative z, epsilon must push it further from 0: mind the sign."),
-                (numpy_sign, "np.sign(0) is 0, and then 0 is divided by 0; here sign(0) is +1."),
-                (ratio_for_relevance, "the relevance R is z * ratio; you divided the ratio."),
-            ],
         )
 
 
