@@ -68,7 +68,7 @@ def divides_by_zero(x):
     ("answer", "says"),
     [
         (..., "expected the function double"),
-        (lambda x: ..., "still `...`"),
+        (lambda x: ..., "returned `...`"),
         (lambda x: None, "returned None"),
         (lambda x: x**2, "you square"),
         (lambda x: x, "instead of 2"),
@@ -201,6 +201,31 @@ def test_what_build_writes(tmp_path, monkeypatch):
 
     source.write_text(SOURCE.replace("np.pi", "3.14"), encoding="utf-8")
     assert build.build(source) == [lecturer]  # students see no difference
+
+
+def test_outputs_stay_where_only_the_text_changed(tmp_path, monkeypatch):
+    source, notebook = tmp_path / "09_circles.py", tmp_path / "09_circles.ipynb"
+    source.write_text(SOURCE, encoding="utf-8")
+    runs = []
+
+    def execute(made, folder):
+        runs.append(folder)
+        for cell in made.cells:
+            if cell.cell_type == "code":
+                cell.execution_count = 7
+        return made
+
+    monkeypatch.setattr(build, "execute", execute)
+    build.build(source)
+    source.write_text(SOURCE.replace("An exercise", "One exercise"), encoding="utf-8")
+    build.build(source)
+    assert len(runs) == 1
+    kept = nbformat.read(notebook, as_version=4)
+    assert kept.cells[0].source == "One exercise."
+    assert kept.cells[1].execution_count == 7
+    source.write_text(SOURCE.replace("check.area", "print"), encoding="utf-8")
+    build.build(source)
+    assert len(runs) == 2
 
 
 def test_handout_has_no_source_and_no_solution(tmp_path):

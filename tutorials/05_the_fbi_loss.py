@@ -623,7 +623,7 @@ for name, parameter in dense.parameters().items():
 # random, not digits: on a black background and with biases of 0, every $z$ is exactly 0, right on
 # the kink of the ReLU.)
 
-# %% tags=["conv-adjoint"]
+# %% tags=["adjoint-check"]
 from minifbi import objective
 from minifbi.layers import Conv2d, Flatten, MaxPool2d
 

@@ -183,13 +183,30 @@ def execute(notebook: Any, folder: Path, timeout: float = 300) -> Any:
     return notebook
 
 
+def keep_outputs(path: Path, made: Any) -> bool:
+    """Take the outputs over from the notebook on disk, if only its text has changed since."""
+    if not path.exists():
+        return False
+    old = nbformat.read(path, as_version=4)
+    ours, theirs = ([c for c in nb.cells if c.cell_type == "code"] for nb in (made, old))
+    if [cell.source for cell in ours] != [cell.source for cell in theirs]:
+        return False
+    for cell, known in zip(ours, theirs, strict=True):
+        cell.outputs, cell.execution_count = known.outputs, known.execution_count
+    made.metadata = old.metadata
+    return True
+
+
 def build(source: Path, force: bool = False) -> list[Path]:
-    """Write the notebooks of a source that are not in step with it; say which."""
+    """Write the notebooks of a source that are not in step with it; say which.
+
+    A notebook is run again if its code has changed, or with `force`.
+    """
     written = []
     for path, notebook in targets(source).items():
         if in_step(path, notebook) and not force:
             continue
-        if path.parent == source.parent:
+        if path.parent == source.parent and (force or not keep_outputs(path, notebook)):
             notebook = execute(notebook, path.parent)
         path.parent.mkdir(exist_ok=True)
         nbformat.write(notebook, path)

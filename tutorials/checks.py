@@ -162,8 +162,9 @@ def call(answer: Any, arguments: Sequence[Any], name: str) -> tuple[Any, Verdict
             return None, Verdict(
                 False, f"{name} changes the array that it is given; work on a copy of it."
             )
-    if result is None:
-        return None, Verdict(False, f"{name}{shown(arguments)} returned None: write its body.")
+    if result is None or result is Ellipsis:
+        got = "None" if result is None else "`...`"
+        return None, Verdict(False, f"{name}{shown(arguments)} returned {got}: write its body.")
     return result, None
 
 
