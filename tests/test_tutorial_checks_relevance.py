@@ -41,7 +41,7 @@ def test_dense_relevance_accepts_loops():
     ("answer", "says"),
     [
         (..., "expected the function"),
-        (lambda x, W, b, R: ..., "still `...`"),
+        (lambda x, W, b, R: ..., "`...`"),
         (lambda x, W, b, R: None, "returned None"),
         (lambda x, W, b, R: x * (safe(R, x @ W.T) @ W), "the bias took part"),
         (lambda x, W, b, R: safe(R, x @ W.T + b) @ W, "ratio at the inputs"),
@@ -135,7 +135,7 @@ def test_epsilon_accepts_minifbis_form():
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        (lambda z, W, r, e: ..., "still `...`"),
+        (lambda z, W, r, e: ..., "`...`"),
         (lambda z, W, r, e: (z * r / (z + e)) @ W, "mind the sign"),
         (lambda z, W, r, e: (z * r / (z + e * np.sign(z))) @ W, "np.sign(0) is 0"),
         (lambda z, W, r, e: (r / (z + e * np.where(z >= 0, 1, -1))) @ W, "you divided the ratio"),
@@ -170,7 +170,7 @@ def test_price_accepts_another_way():
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        (lambda a, g: ..., "still `...`"),
+        (lambda a, g: ..., "`...`"),
         (lambda a, g: np.mean([p.mean() for p in pays(a, g)]), "only images and layers"),
         (lambda a, g: sum(p.sum() for p in pays(a, g)) / len(a), "over the images"),
         (lambda a, g: sum(p.sum() for p in pays(a, g)) / len(a[0]), "over the K layers"),
@@ -233,7 +233,7 @@ def test_pool_adjoint_accepts_slices():
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        (lambda u: ..., "still `...`"),
+        (lambda u: ..., "`...`"),
         (lambda u: u[:, :, ::2, ::2], "collect from each"),
         (lambda u: u[:, :, ::2, ::2] / 4, "collect from each"),
         (lambda u: u.reshape(*u.shape[:2], -1, 2, u.shape[3] // 2, 2).sum((3, 5)), "a quarter"),

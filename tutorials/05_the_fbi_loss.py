@@ -262,7 +262,7 @@ for name in terms:
 # On the curve of solutions, the first summand is always 2, and the second is $|w_1 - 3|$. So the
 # FBI loss wants $w_1 = 3$ and $w_2 = 1$: a unit in whose coin the answer is paid one to one. The
 # $L_1$ penalty wants $w_1 \to 0$ and $w_2 \to \infty$: a whisper, and a very large ear. Descent
-# from several starts:
+# from several starts (a star short of the end is still on its way when we stop):
 
 # %% tags=["fbi-two-weights"]
 from minifbi import Tensor
@@ -419,12 +419,13 @@ for title, (model, _) in pushed.items():
     print(f"{title:12s}" + "".join(prices))
 
 # %% [markdown]
-# With Eq. (4) the prices move by hundredths, and the activations fall to a fraction: the loss takes
-# the cheaper of the two ways. On its own it goes that way to the end. It silences the net, until
-# nothing leads to the logit any more: every $g$ is 0, the accuracy is that of guessing, and only
-# the first term is left to pay, since nobody can silence the image. So the task loss must hold
-# against it. And it can do so better once it has something to defend, which is a reason for the
-# *gate* of notebook 6: the FBI loss joins only when the network has learnt to classify.
+# With Eq. (4) the prices move by hundredths, and the activations fall by much more: the loss takes
+# the cheaper of the two ways. On its own it goes that way to the end. The last layers fall silent,
+# so nothing leads to the logit any more: every $g$ is 0, every active unit pays the full price, and
+# the net answers every image alike. What is left shrinks on, except the first term, since nobody
+# can silence the image. So the task loss must hold against the FBI loss. And it can do so better
+# once it has something to defend, which is a reason for the *gate* of notebook 6: the FBI loss
+# joins only when the network has learnt to classify.
 #
 # ## 6. The gradient through both passes
 #
