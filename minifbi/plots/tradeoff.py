@@ -94,7 +94,7 @@ def plot_tradeoff(
         middle.text(
             0.5,
             0.03,
-            rf"no activation is left at $\lambda$ = {', '.join(dead)}",
+            rf"some layer is dead at $\lambda$ = {', '.join(dead)}",
             transform=middle.transAxes,
             ha="center",
             fontsize=9,
