@@ -328,6 +328,12 @@ def test_collecting_from_splits_and_other_nets() -> None:
 
 def test_collecting_refuses() -> None:
     model, test = alexnet(backend="numpy"), small_mnist().test
+    signed = np.linspace(-1, 1, 784, dtype=np.float32).reshape(1, 1, 28, 28)
+    assert collect_activations(lenet(backend="numpy"), signed)["conv1"].shape[0] == 1
+    with pytest.raises(DataError, match=r"from -1.0 to 1.0; expected floats in \[0, 1\]"):
+        activation_report(lenet(backend="numpy"), signed)  # where is its ink?
+    with pytest.raises(DataError, match="finite"):
+        collect_activations(lenet(backend="numpy"), np.full_like(signed, np.inf))
     with pytest.raises(DataError, match=r"uint8 from 0 to 255.*Split.batch"):
         collect_activations(model, test.images)
     with pytest.raises(ShapeError, match=r"\(28, 28\)"):

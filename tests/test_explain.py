@@ -305,3 +305,13 @@ def test_lrp_0_of_the_papers_net_sums_to_the_logit_without_biases(backend):
     sums = LRP()(model, x, labels).sum(axis=(1, 2, 3))
     np.testing.assert_allclose(sums, logits(model, x, labels), rtol=1e-3, atol=1e-4)
     assert isinstance(model["conv1"], Conv2d)
+
+
+def test_one_class_for_all_images_in_the_report_too():
+    model, x = build("max", "numpy"), inputs("max")[0]
+    report = conservation_report(model, x, 1)
+    assert report.classes.tolist() == [1] * len(x)
+    same = conservation_report(model, x, np.ones(len(x), int))
+    np.testing.assert_array_equal(report.layers[0].above, same.layers[0].above)
+    with pytest.raises(ShapeError, match="one an image"):
+        conservation_report(model, x, [1] * (len(x) + 1))

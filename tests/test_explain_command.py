@@ -11,7 +11,7 @@ from matplotlib.image import imread
 
 from minifbi.datasets import load_dataset
 from minifbi.explain import EXPLAINERS, get_explainer
-from minifbi.explain.__main__ import main
+from minifbi.explain.__main__ import main, trained_with
 from minifbi.plots import plot_heatmaps, save_figure
 from minifbi.train import main as train_main
 from minifbi.training import TrainConfig, Trainer, load_model
@@ -152,3 +152,21 @@ def test_all_zero_heatmaps_are_drawn(run, tmp_path):
     found = {name: get_explainer(name)(model, black, [3]) for name in ("lrp-0", "lrp-flat")}
     assert not found["lrp-0"].any()
     save_figure(plot_heatmaps(found, black), tmp_path / "black.png")
+
+
+def test_the_picture_says_what_the_network_was_trained_with():
+    options = TrainConfig().to_dict()
+    assert trained_with(options) == "lambda = 0.001"
+    assert trained_with(options | {"fbi_weight": 0.0}) == "conventional training"
+    # the weight of the FBI loss has its default in a run that never looks at it
+    assert trained_with(options | {"regularizer": "none"}) == "conventional training"
+    l1 = options | {"regularizer": "l1", "regularizer_weight": 0.002}
+    assert trained_with(l1) == "L1 penalty with weight 0.002"
+    assert trained_with(options | {"regularizer": "mine"}) == "mine"
+
+
+def test_a_folder_that_is_not_there_is_said_before_the_work(run, tmp_path, capsys):
+    assert explain(run, "--out", tmp_path / "nowhere" / "x.png", "--backend", "numpy") == 1
+    said = capsys.readouterr()
+    assert f"make the folder first: {tmp_path / 'nowhere'}" in said.err
+    assert not said.out

@@ -173,3 +173,32 @@ def test_tradeoff_shows_every_weight_and_method():
     assert_texts_apart(figure)
     with pytest.raises(ConfigError, match="at least 2"):
         plot_tradeoff({0.1: Point("a", 0.5, 0.5)})
+
+
+def test_tradeoff_stays_readable_beside_a_network_that_learnt_nothing():
+    accuracies = {0.0: 0.988, 0.0001: 0.988, 0.0003: 0.987, 0.001: 0.986, 0.003: 0.983}
+    accuracies |= {0.01: 0.975, 0.1: 0.93, 1.0: 0.098}
+    curve = {w: Point("", 0.7 + i / 30, a) for i, (w, a) in enumerate(accuracies.items())}
+    figure = plot_tradeoff(curve, [Point("L1", 0.8, 0.99), Point("L2", 0.7, 0.987)])
+    assert_texts_apart(figure)
+    axes = figure.axes[2]
+    heights = axes.transData.transform([(0.7, a) for a in (0.988, 0.975, 0.098)])[:, 1]
+    assert heights[0] - heights[1] > 0.1 * (heights[0] - heights[2])
+    low, high = axes.get_ylim()
+    ticks = [t for t in axes.get_yticks() if low <= t <= high]
+    assert 5 <= len(ticks) <= 14
+    perfect = plot_tradeoff({0.0: Point("", 0.7, 1.0), 0.1: Point("", 0.8, 0.5)})
+    assert_texts_apart(perfect)
+
+
+def test_networks_without_activity_keep_their_accuracy_in_the_tradeoff():
+    curve = {
+        0.0: Point("0", 0.7, 0.98),
+        0.001: Point("0.001", 0.8, 0.97),
+        1.0: Point("1", float("nan"), 0.1),
+    }
+    left, middle, right = plot_tradeoff(curve).axes
+    assert list(left.lines[0].get_ydata()) == [0.98, 0.97, 0.1]
+    assert left.get_ylim()[0] < 0.1
+    assert right.get_ylim()[0] > 0.5  # what has no concentration does not press the others together
+    assert any("= 1" in text.get_text() for text in middle.texts)

@@ -378,6 +378,20 @@ def test_plan_is_printed_and_nothing_made(tmp_path, capsys, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_report_of_nothing_says_so(tmp_path, capsys):
+    assert command.main(["--report", "--out", str(tmp_path / "out")]) == 2
+    assert "run the same command without --report" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_report_names_no_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MINIFBI_CACHE_DIR", str(tmp_path / "cache"))
+    why = Data(Settings()).fashion()[1]
+    assert "~/cache/fashion-mnist" in why
+    assert str(tmp_path) not in why
+
+
 def test_wrong_arguments_are_one_line(capsys):
     assert command.main(["--plan", "--report"]) == 2
     assert capsys.readouterr().err.count("\n") == 1

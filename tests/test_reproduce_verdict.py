@@ -90,6 +90,10 @@ def test_pairs_are_by_seed():
 
 
 def test_one_pair_decides_nothing():
+    # the same numbers, added in another order: no difference, and no certainty
+    d = paired_difference({0: 0.1 + 0.2, 1: 0.7}, {0: 0.3, 1: 0.7})
+    assert (d.mean, d.low, d.high, d.direction) == (0, 0, 0, 0)
+    assert summarize([0.1 + 0.2, 0.3]).spread == 0
     d = paired_difference({0: 3.0}, {0: 1.0})
     assert (d.mean, d.low, d.high, d.direction) == (2.0, -math.inf, math.inf, 0)
     assert paired_difference({0: 3.0}, {1: 1.0}).count == 0

@@ -164,7 +164,8 @@ class Backend(ABC):
         """Convolution, bias, ReLU and, with a window, max-pooling.
 
         Returns the activations and the winners (None without a window).  Where a maximum
-        is 0, the winner may be one that does not exist: nothing goes back from there.
+        is not above 0, the winner may be one that does not exist: nothing goes back from
+        there.
         """
 
     @abstractmethod

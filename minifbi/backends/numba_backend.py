@@ -50,6 +50,11 @@ def _apart(window: Window | None) -> TypeGuard[Window]:
     )
 
 
+def _array(g: Array | Unpooled) -> Array:
+    """What the reference can read."""
+    return g.array() if isinstance(g, Unpooled) else g
+
+
 class NumbaBackend(NumpyBackend):
     """The kernels of :class:`NumpyBackend`, compiled.
 
@@ -76,12 +81,12 @@ class NumbaBackend(NumpyBackend):
         self, g: Array, weight: Array, stride: Pair, padding: Pair, size: Pair
     ) -> Array:
         if not compiled(g, weight) or min(*g.shape, weight.shape[1], *size) < 1:
-            return super().conv2d_transpose(g, weight, stride, padding, size)
+            return super().conv2d_transpose(_array(g), weight, stride, padding, size)
         return convolutions.transpose(g, weight, stride, padding, size)
 
     def conv2d_weight(self, x: Array, g: Array, kernel: Pair, stride: Pair, padding: Pair) -> Array:
         if not compiled(x, g) or min(*x.shape, *g.shape) < 1:
-            return super().conv2d_weight(x, g, kernel, stride, padding)
+            return super().conv2d_weight(x, _array(g), kernel, stride, padding)
         return convolutions.weight_gradient(x, g, kernel, stride, padding)
 
     def dense(self, x: Array, weight: Array) -> Array:
@@ -203,7 +208,10 @@ class NumbaBackend(NumpyBackend):
         window: Window | None,
     ) -> tuple[Array, Array | None]:
         if not compiled(x, weight) or 0 in (*x.shape, *weight.shape):
-            return super().conv2d_relu_pool(x, weight, bias, stride, padding, window)
+            a, winners = super().conv2d_relu_pool(x, weight, bias, stride, padding, window)
+            if _apart(window):  # marked as by the kernel: the way back may be compiled
+                return a, np.where(a > 0, winners, np.uint8(machine.NO_WINNER))  # type: ignore[arg-type]
+            return a, winners
         if _apart(window):
             return convolutions.pooled(x, weight, bias, stride, padding, *window[:2])
         a = convolutions.forward(x, weight, bias, True, stride, padding)
@@ -246,7 +254,7 @@ class NumbaBackend(NumpyBackend):
         return gate(gathered, a) if compiled(u, a) else gathered * (a > 0)
 
     def l1_difference(self, x: Array, ratio: Array) -> Array:
-        if not compiled(x, ratio) or x.ndim != 4:
+        if not compiled(x, ratio) or x.ndim != 4 or x.shape != ratio.shape:
             return super().l1_difference(x, ratio)
         flat = batch_last(x).reshape(-1)
         sums = np.empty(-(-flat.size // elementwise.PIECE), dtype=x.dtype)
@@ -258,7 +266,8 @@ class NumbaBackend(NumpyBackend):
         self, x: Array, ratio: Array, scale: Array, at_ratio: bool, other: Array | None
     ) -> Array:
         arrays = (x, ratio) if other is None else (x, ratio, other)
-        if not compiled(*arrays) or x.ndim != 4 or x.shape != arrays[-1].shape:
+        alike = all(array.shape == x.shape for array in arrays)
+        if not compiled(*arrays) or x.ndim != 4 or not alike:
             return super().l1_difference_backward(x, ratio, scale, at_ratio, other)
         flat = [batch_last(array) for array in arrays]
         out = empty(flat[0].shape, x.dtype)

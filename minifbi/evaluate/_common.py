@@ -22,17 +22,19 @@ returns the signed attribution (N, C, H, W) of that class's logit to each pixel.
 OUTPUTS = ("probability", "logit")
 
 
-def check_images(images: ArrayLike) -> Floats:
-    """Images as floats of shape (N, C, H, W) in [0, 1]."""
+def check_images(images: ArrayLike, bounded: bool = True) -> Floats:
+    """Images as floats of shape (N, C, H, W), finite, and in [0, 1] if they are to be bounded."""
     array = np.asarray(images)
     if array.ndim != 4 or 0 in array.shape:
         raise ShapeError(
             f"the images have shape {array.shape}; expected (N, C, H, W), at least one image"
         )
-    if array.dtype.kind != "f" or not (array.min() >= 0 and array.max() <= 1):
+    low, high = (0, 1) if bounded else (-np.finfo(np.float64).max, np.finfo(np.float64).max)
+    if array.dtype.kind != "f" or not (array.min() >= low and array.max() <= high):
         raise DataError(
-            f"the images are {array.dtype} from {array.min()} to {array.max()}; expected floats "
-            "in [0, 1]. Take them from Split.batch, which divides uint8 pixels by 255."
+            f"the images are {array.dtype} from {array.min()} to {array.max()}; expected "
+            f"{'floats in [0, 1]' if bounded else 'finite floats'}. Take them from Split.batch, "
+            "which divides uint8 pixels by 255."
         )
     return array
 

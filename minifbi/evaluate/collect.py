@@ -36,7 +36,7 @@ def collect_activations(
     ----------
     model : Sequential
     images : Split, or ndarray of float, shape (N, C, H, W)
-        Pixels in [0, 1].
+        Pixels as the network takes them: in [0, 1] for minifbi's own, but finite is enough here.
     limit : int, optional
         Only the first so many images.
     batch_size : int
@@ -55,9 +55,9 @@ def collect_activations(
     ConfigError
         If `limit` or `batch_size` is not at least 1.
     ShapeError, DataError
-        If the images are not floats (N, C, H, W) in [0, 1], or do not fit the model.
+        If the images are not finite floats (N, C, H, W), or do not fit the model.
     """
-    pixels = _pixels(model, images, limit)
+    pixels = _pixels(model, images, limit, bounded=False)
     if batch_size < 1:
         raise ConfigError(f"batch_size={batch_size!r}: expected an integer, at least 1")
     found: dict[str, NDArray[Any]] = {}
@@ -148,12 +148,14 @@ def _measure(
     return values
 
 
-def _pixels(model: Sequential, images: Split | NDArray[Any], limit: int | None) -> NDArray[Any]:
+def _pixels(
+    model: Sequential, images: Split | NDArray[Any], limit: int | None, bounded: bool = True
+) -> NDArray[Any]:
     if limit is not None and limit < 1:
         raise ConfigError(f"limit={limit!r}: expected an integer, at least 1, or None for all")
     if isinstance(images, Split):
         return images.batch(slice(limit), model.dtype)[0]
-    return check_images(images)[:limit]
+    return check_images(images, bounded)[:limit]
 
 
 def _shown(steps: list[Step], dense: bool) -> dict[str, Step]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -105,9 +105,11 @@ def describe(name: str) -> str:
 def explain(options: argparse.Namespace) -> int:
     """Load, explain, print and draw."""
     from minifbi.plots import plot_heatmaps, save_figure
+    from minifbi.plots.figure import check_place
     from minifbi.training import load_model
     from minifbi.training.run import load_run_data
 
+    check_place(options.out)  # before the work, not after
     methods = list(dict.fromkeys(getattr(options, "method", ["lrp-0"])))
     explainers = {name: get_explainer(name) for name in methods}
     model, meta = load_model(options.checkpoint, backend=options.backend)
@@ -152,18 +154,31 @@ def explain(options: argparse.Namespace) -> int:
         elif options.conservation:
             print(f"  ({name} has no relevance pass, so nothing to conserve)")
     config = meta["config"]
-    kind = f"lambda = {config['fbi_weight']:g}" if config["fbi_weight"] else "conventional training"
     figure = plot_heatmaps(
         found,
         images[rows],
         rows=titles,
         shared=options.shared,
-        title=f"{config['model']} on {dataset.name}, {kind}, after epoch {meta['epoch']}",
+        title=f"{config['model']} on {dataset.name}, {trained_with(config)}, epoch {meta['epoch']}",
         colorblind=options.colorblind,
     )
     save_figure(figure, options.out)
     print(f"wrote {options.out}")
     return 0
+
+
+def trained_with(options: Mapping[str, Any]) -> str:
+    """What a checkpoint's network was regularised with, as it stands above the picture."""
+    from minifbi.training import TrainConfig
+    from minifbi.training.from_config import describe_regularizer
+
+    try:
+        config = TrainConfig.from_dict(options)
+    except ConfigError:  # a regularizer, a model or a data set of the user's own
+        return str(options.get("regularizer", "another regularizer"))
+    if not config.penalty_weight:
+        return "conventional training"
+    return describe_regularizer(config).replace("lambda ", "lambda = ")
 
 
 def pick(

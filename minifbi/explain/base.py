@@ -54,13 +54,7 @@ class Explainer(ABC):
             If images or classes do not fit; the message says how.
         """
         pixels = check_batch(images, model.dtype)
-        chosen = np.asarray(classes)
-        if chosen.ndim == 0:
-            chosen = np.broadcast_to(chosen, len(pixels))
-        if chosen.shape != (len(pixels),):
-            raise ShapeError(
-                f"classes have shape {chosen.shape}, expected ({len(pixels)},): one an image"
-            )
+        chosen = check_classes(classes, len(pixels))
         found = np.zeros_like(pixels)
         with evaluating(model), no_grad():
             for begin in range(0, len(pixels), BATCH_SIZE):
@@ -87,6 +81,16 @@ def check_batch(images: Any, dtype: Any) -> Floats:
             "pixels by 255, for example with Split.batch."
         )
     return pixels.astype(dtype, copy=False)
+
+
+def check_classes(classes: Any, count: int) -> NDArray[Any]:
+    """Classes for `count` images, shape (count,); a single one is for all of them."""
+    chosen = np.asarray(classes)
+    if chosen.ndim == 0:
+        chosen = np.broadcast_to(chosen, count)
+    if chosen.shape != (count,):
+        raise ShapeError(f"classes have shape {chosen.shape}, expected ({count},): one an image")
+    return chosen
 
 
 def relevance_at_pixels(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from minifbi.autograd import no_grad
 from minifbi.errors import ConfigError
-from minifbi.explain.base import check_batch
+from minifbi.explain.base import check_batch, check_classes
 from minifbi.fbi import forward_pass, start_ratio
 from minifbi.layers import Layer
 from minifbi.layers.base import evaluating
@@ -121,7 +121,8 @@ def conservation_report(
     model : Layer
     images : float array, shape (N, C, H, W)
         Pixels in [0, 1].
-    classes : array of int, shape (N,)
+    classes : int, or array of int, shape (N,)
+        Whose logit is followed, for each image or for all.
     rule : str, Rule or Composite
         See :func:`minifbi.rules.get_rule`.
 
@@ -130,12 +131,14 @@ def conservation_report(
     ConservationReport
     """
     composite = get_rule(rule)
+    pixels = check_batch(images, model.dtype)
+    chosen = check_classes(classes, len(pixels))
     balances = []
     with evaluating(model), no_grad():
-        steps = forward_pass(model, check_batch(images, model.dtype))
+        steps = forward_pass(model, pixels)
         if not steps:
             raise ConfigError("the model has no layers, so there is nothing to explain")
-        flow = Flow(start_ratio(steps[-1].z, "target", classes))
+        flow = Flow(start_ratio(steps[-1].z, "target", chosen))
         for step, own in zip(reversed(steps), reversed(composite.rules(steps)), strict=True):
             book = Book(step.x.shape[0])
             above = per_sample(flow.relevance(step.z))
@@ -143,4 +146,4 @@ def conservation_report(
             below = per_sample(flow.relevance(step.x))
             name = PASSES_ON if own is None else str(own)
             balances.append(LayerBalance(step.name, name, above, below, book.bias, book.stabilizer))
-    return ConservationReport(tuple(balances), np.asarray(classes, np.int64))
+    return ConservationReport(tuple(balances), chosen.astype(np.int64))

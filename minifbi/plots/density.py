@@ -98,7 +98,7 @@ def plot_densities(
     rng = np.random.default_rng(seed)
     figure = new_figure(3.0 * max(2, len(conventional)) + 0.6, 6.9, layout="constrained")
     axes = figure.subplots(2, len(conventional), squeeze=False)
-    colors = (CONVENTIONAL, "#e69f00" if colorblind else PROPOSED)
+    colors = (CONVENTIONAL, "#d55e00" if colorblind else PROPOSED)
     for column, layer in enumerate(conventional):
         both = [_sample(np.ravel(values[layer]), rng) for values in (conventional, proposed)]
         normal = [values / (np.sqrt(np.mean(values**2)) or 1.0) for values in both]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from pathlib import Path
@@ -41,11 +42,10 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     ConfigError
         If the name ends in anything else.
     OSError
-        If the file cannot be written.
+        If the folder does not exist, or the file cannot be written.
     """
     path = Path(path)
-    if path.suffix.lower() != ".png":
-        raise ConfigError(f"{path}: figures are written as PNG; expected a name that ends in .png")
+    check_place(path)
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with unfinished.open("xb") as file:
@@ -55,6 +55,16 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def check_place(path: str | os.PathLike[str]) -> None:
+    """Raise ConfigError or FileNotFoundError unless it is a .png in a folder that exists."""
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise ConfigError(f"{path}: figures are written as PNG; expected a name that ends in .png")
+    if not path.parent.is_dir():
+        what = "No such file or directory; make the folder first:"
+        raise FileNotFoundError(errno.ENOENT, what, str(path.parent))
 
 
 def new_figure(width: float, height: float, **options: Any) -> Figure:

@@ -18,7 +18,7 @@ from minifbi.layers.base import evaluating
 from minifbi.plots.figure import new_figure
 
 # All lengths in inches, from the left and from the bottom.
-COLUMN, EDGE, PICTURE = 1.62, 0.75, 0.78
+COLUMN, EDGE, PICTURE = 1.72, 0.75, 0.78
 FORWARD, TERMS, BACKWARD = 3.5, 2.4, 1.3  # height of each row's middle
 HEIGHT = 4.9
 STRIP = 0.22  # width of a vector
@@ -172,9 +172,9 @@ class _Drawing:
             text,
             ha="center",
             va="center",
-            fontsize=8,
+            fontsize=9,
             color=color,
-            linespacing=1.25,
+            linespacing=1.2,
             zorder=4,
             bbox={"boxstyle": "round,pad=0.3", "facecolor": "white", "edgecolor": color, "lw": 0.9},
         )
@@ -197,10 +197,10 @@ class _Drawing:
         self.picture(x, BACKWARD, relevance, signed=True)
         size, above = _size(forward.shape), PICTURE / 2 + 0.13
         name = "image " if i == 1 else ""
-        self.text(x, FORWARD + above + 0.22, rf"$a_{{{i - 1}}}^+$", fontsize=13, color=BLUE)
-        self.text(x, FORWARD + above, name + size, fontsize=8.5, color=GREY)
-        self.text(x, BACKWARD - above, size, fontsize=8.5, color=GREY)
-        self.text(x, BACKWARD - above - 0.24, rf"$a_{{{i}}}^-$", fontsize=13, color=RED)
+        self.text(x, FORWARD + above + 0.22, rf"$a_{{{i - 1}}}^+$", fontsize=15, color=BLUE)
+        self.text(x, FORWARD + above, name + size, fontsize=10, color=GREY)
+        self.text(x, BACKWARD - above, size, fontsize=10, color=GREY)
+        self.text(x, BACKWARD - above - 0.24, rf"$a_{{{i}}}^-$", fontsize=15, color=RED)
         begin, end = x + half + 0.03, following - next_width / 2 - 0.03
         self.arrow((begin, FORWARD), (end, FORWARD), BLUE, "-|>")
         self.arrow((end, BACKWARD), (begin, BACKWARD), RED, "-|>")
@@ -217,10 +217,10 @@ class _Drawing:
         above = PICTURE / 2 + 0.13
         for y, values in ((FORWARD, logits), (BACKWARD, ratio)):
             self.picture(x, y, values, signed=True)
-        self.text(x, FORWARD + above + 0.22, rf"$a_{{{count}}}^+$", fontsize=13, color=BLUE)
-        self.text(x, FORWARD + above, f"logits {len(logits)}", fontsize=8.5, color=GREY)
-        self.text(x, BACKWARD - above, "start", fontsize=8.5, color=GREY)
-        self.text(x, BACKWARD - above - 0.24, rf"$a_{{{count + 1}}}^-$", fontsize=13, color=RED)
+        self.text(x, FORWARD + above + 0.22, rf"$a_{{{count}}}^+$", fontsize=15, color=BLUE)
+        self.text(x, FORWARD + above, f"logits {len(logits)}", fontsize=10, color=GREY)
+        self.text(x, BACKWARD - above, "start", fontsize=10, color=GREY)
+        self.text(x, BACKWARD - above - 0.24, rf"$a_{{{count + 1}}}^-$", fontsize=15, color=RED)
         self.arrow((x, FORWARD - 0.44), (x, BACKWARD + 0.44), RED, "-|>")
         self.box(x, TERMS, f"logit of\nclass {label}\n= {logits[label]:.3g}", RED)
         self.arrow((x + 0.14, FORWARD), (x + 0.75, FORWARD), BLUE, "-|>")
@@ -229,7 +229,8 @@ class _Drawing:
     def legend(self, width: float, count: int, fbi: float, total: float, weight: float) -> None:
         """The three steps by name, and what is minimised."""
         x = EDGE + count * COLUMN + 1.45
-        left = {"ha": "left", "fontsize": 10, "fontweight": "bold"}
+        size = 12 if width > 10 else 10  # two of the lines share the bottom
+        left = {"ha": "left", "fontsize": size, "fontweight": "bold"}
         self.text(0.3, HEIGHT - 0.2, "step 1: forward pass, Eq. (1)  →", color=BLUE, **left)
         self.text(0.3, 0.2, "step 2: relevance pass, Eq. (2)  ←", color=RED, **left)
         self.axes.text(
@@ -238,29 +239,29 @@ class _Drawing:
             "step 3: backward pass of L through both passes, Eq. (5)",
             ha="right",
             va="center",
-            fontsize=10,
+            fontsize=size,
             fontweight="bold",
             color=GREY,
         )
-        self.arrow((x, FORWARD - 0.25), (x, TERMS + 0.45), GREY, "-|>")
-        self.arrow((x, BACKWARD + 0.3), (x, TERMS - 0.4), GREY, "-|>")
+        self.arrow((x, FORWARD - 0.25), (x, TERMS + 0.49), GREY, "-|>")
+        self.arrow((x, BACKWARD + 0.3), (x, TERMS - 0.48), GREY, "-|>")
         self.axes.add_patch(
             FancyBboxPatch(
-                (x - 0.8, TERMS - 0.36),
-                1.95,
-                0.72,
+                (x - 0.97, TERMS - 0.42),
+                2.15,
+                0.84,
                 boxstyle="round,pad=0.05",
                 facecolor="#f4f4f4",
                 edgecolor=GREY,
             )
         )
         self.text(
-            x + 0.17,
+            x + 0.1,
             TERMS,
             r"$L = (1-\lambda)\,L_{TSK} + \lambda\,L_{FBI}$"
             + f"\n= {total:.3g}\n"
             + rf"$\lambda$ = {weight:g}",
-            fontsize=9,
+            fontsize=10.5,
         )
         self.box(
             x + 0.1,

@@ -96,6 +96,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(whole.describe_plan(step), flush=True)
             if options.plan:
                 return 0
+        elif not whole.pair_is_there():
+            raise ConfigError(
+                f"{out} does not hold the finished runs from which the figures are drawn, the "
+                "conventional and the FBI network of seed 0; run the same command without --report"
+            )
         out.mkdir(parents=True, exist_ok=True)
         begin = time.perf_counter()
         missing = 0

@@ -73,8 +73,8 @@ ACTIVATION_CLAIMS = (
         'variance in the energy-normalized curves"',
         (
             _activation("1/variance as it is", "inverse_variance", HIGHER),
+            # 1/var(a / mean) is always 1 less than 1/var(a / RMS): one comparison, not two
             _activation("1/variance after division by the RMS", "inverse_variance_rms", HIGHER),
-            _activation("1/variance after division by the mean", "inverse_variance_mean", HIGHER),
             _activation("1/variance after division by the maximum", "inverse_variance_max", HIGHER),
             _activation("third-moment skewness", "skewness", HIGHER),
         ),

@@ -70,9 +70,16 @@ class Data:
         if all((folder / name).is_file() for name in FASHION_MNIST_SHA256):
             return load_fashion_mnist(progress=False), ""
         return None, (
-            f"Fashion-MNIST was not on this machine (looked for in {folder}); give its folder with "
-            "--fashion-dir, or download it with `python -m minifbi.train --dataset fashion-mnist`"
+            f"Fashion-MNIST was not on this machine (looked for in {_shown(folder)}); give its "
+            "folder with --fashion-dir, or download it with `python -m minifbi.train --dataset "
+            "fashion-mnist`"
         )
+
+
+def _shown(folder: Path) -> str:
+    """A folder for a report that others read: the home folder is a tilde."""
+    home = Path.home()
+    return f"~/{folder.relative_to(home)}" if folder.is_relative_to(home) else str(folder)
 
 
 def first(split: Split, count: int | None) -> Split:

@@ -104,7 +104,7 @@ def _row(cells: Sequence[str]) -> str:
 STYLE = """
 :root { --ink: #1c1c1c; --soft: #5a5a5a; --line: #d9d9d9; --back: #f6f6f4; }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 72rem; padding: 1rem 1.2rem 4rem; color: var(--ink);
+body { margin: 0 auto; max-width: 76rem; padding: 1rem 1.2rem 4rem; color: var(--ink);
   font: 16px/1.55 system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
 h1 { font-size: 1.7rem; line-height: 1.25; } h2 { margin-top: 2.6rem; font-size: 1.3rem;
   border-bottom: 1px solid var(--line); padding-bottom: .3rem; }
@@ -117,9 +117,10 @@ figure { margin: 1.4rem 0; } figcaption { color: var(--soft); font-size: .9rem; 
 .scroll { overflow-x: auto; }
 .scroll img { display: block; width: 100%; min-width: 46rem; height: auto; }
 table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .65rem; border-bottom: 1px solid var(--line); text-align: right;
+th, td { padding: .3rem .5rem; border-bottom: 1px solid var(--line); text-align: right;
   white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: white; }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: white;
+  white-space: normal; min-width: 8rem; max-width: 15rem; }
 thead th { white-space: normal; border-bottom: 2px solid var(--ink); vertical-align: bottom; }
 .verdict { border-left: 5px solid #888; background: var(--back); padding: .6rem 1rem;
   margin: .9rem 0; } .verdict p { margin: .3rem 0; }
@@ -128,7 +129,7 @@ thead th { white-space: normal; border-bottom: 2px solid var(--ink); vertical-al
 .partly { border-color: #b07a00; } .partly b { color: #855c00; }
 .not { border-color: #b3261e; } .not b { color: #a3211a; }
 @media (max-width: 40rem) { body { padding: .6rem .8rem 3rem; font-size: 15px; }
-  th:first-child, td:first-child { max-width: 9.5rem; white-space: normal; } }
+  th:first-child, td:first-child { max-width: 9.5rem; } }
 """
 
 
@@ -193,4 +194,5 @@ def _caption(text: str) -> str:
 def _inline(text: str) -> str:
     text = html.escape(text, quote=False)
     text = re.sub(r"`([^`]+)`", r"<code>\1</code>", text)
+    text = re.sub(r"(?<=\d) %", "&nbsp;%", text)  # a number keeps its unit on its line
     return re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", text)

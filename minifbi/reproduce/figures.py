@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from pathlib import Path
 
@@ -132,6 +133,7 @@ def _point(
     for key in (GINI, ACCURACY):
         values = results.by_seed(method, key, group, setting)
         means.append(summarize([v for s, v in values.items() if seeds is None or s in seeds]))
-    if not all(mean.count for mean in means):
-        return None  # a network without activity, or one that diverged
-    return Point(name, means[0].mean, means[1].mean)
+    if not means[1].count:
+        return None  # one that diverged
+    # a network without activity has an accuracy, but no Gini index
+    return Point(name, means[0].mean if means[0].count else math.nan, means[1].mean)

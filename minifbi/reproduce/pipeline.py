@@ -184,6 +184,12 @@ class Reproduction:
                 self.values += measure(self.store, experiment, self.settings)
         return missing
 
+    def pair_is_there(self) -> bool:
+        """Whether the two networks of the figures are trained: conventional and FBI, seed 0."""
+        configs = [e.config for e in self.experiments()[:2]]
+        found = [self.store.result(config) for config in configs]
+        return all(result is not None and "diverged" not in result for result in found)
+
     # ---- the L1 weight -------------------------------------------------------------------
     def match(self) -> None:
         """Search the L1 weight whose mean activation equals FBI's, with seed 0."""

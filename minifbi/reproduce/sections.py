@@ -262,7 +262,10 @@ def _ablations(results: Results, facts: Facts) -> list[Block]:
     if results.variants(ABLATION):
         blocks += [
             Heading(2, "Ablations"),
-            Text("One choice changed at a time; the defaults are in the first lines."),
+            Text(
+                "One choice changed at a time; the defaults are in the first lines. The rule "
+                "epsilon has an epsilon of 0.01, so it must give what the stabiliser of 0.01 gives."
+            ),
             ablation_table(results, ABLATION, "Activations: mean of the convolutions."),
         ]
     return blocks

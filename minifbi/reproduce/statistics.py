@@ -8,6 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+ROUNDING = 1e-12
+"""Numbers of which one is another but for so small a share of it are the same number: the
+order of a sum decides no claim."""
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -33,6 +37,8 @@ def summarize(values: Sequence[float | None]) -> Summary:
     known = known[np.isfinite(known)]
     mean = float(known.mean()) if known.size else math.nan
     spread = float(known.std(ddof=1)) if known.size > 1 else math.nan
+    if spread <= ROUNDING * abs(mean):
+        spread = 0.0
     return Summary(mean, spread, int(known.size))
 
 
@@ -94,7 +100,8 @@ def paired_difference(
     for seed in sorted(set(ours) & set(theirs)):
         a, b = ours[seed], theirs[seed]
         if a is not None and b is not None and math.isfinite(a) and math.isfinite(b):
-            pairs.append(a - b)
+            same = math.isclose(a, b, rel_tol=ROUNDING, abs_tol=0.0)
+            pairs.append(0.0 if same else a - b)
     n = len(pairs)
     if n == 0:
         return Difference(math.nan, -math.inf, math.inf, 0)

@@ -123,7 +123,8 @@ def table1(results: Results) -> Table:
     caption = (
         "Mean ± standard deviation over the seeds. “As printed”: layers in which the 95 % interval "
         "of our difference lies on the side of the paper's printed numbers (its conv2 maximum "
-        "falls). “As the text says”: layers in which FBI is surely larger."
+        "falls). “As the text says”: layers in which FBI is surely larger. Divided by the mean, "
+        "1/variance is always 1 less than divided by the RMS; the verdicts count the two as one."
     )
     return Table(header, rows, caption)
 

@@ -20,8 +20,9 @@ RULES = (
     "A comparison is one measure in one layer, FBI minus conventional, paired by seed. It "
     "**supports** a claim if the 95 % confidence interval of the difference lies on the claimed "
     "side of zero, **contradicts** it if it lies on the other side, and is **open** otherwise.",
-    f"**agrees**: at least {MOST:.0%} of the comparisons support the claim, none contradicts it.",
-    f"**not**: at most {FEW:.0%} support it, and more contradict than support it.",
+    f"**agrees**: at least {100 * MOST:.0f} % of the comparisons support the claim, none "
+    "contradicts it.",
+    f"**not**: at most {100 * FEW:.0f} % support it, and more contradict than support it.",
     "**undecided**: more than half are open, and none of the above. **partly**: everything else.",
     "The intervals are Student's, each at 95 % by itself; no correction for many comparisons.",
 )

@@ -77,6 +77,8 @@ def forward(
 def transpose(g: Array | Unpooled, weight: Array, stride: Pair, padding: Pair, size: Pair) -> Array:
     """The convolution's transpose with respect to its input, a map of the given size."""
     (oh, ow), (kh, kw) = g.shape[2:], weight.shape[2:]
+    if g.shape[1] != weight.shape[0]:
+        raise ShapeError(f"conv2d_transpose: a g of shape {g.shape}, a weight of {weight.shape}")
     rows, row_order = transpose_taps(size[0], oh, kh, stride[0], padding[0])
     columns, column_order = transpose_taps(size[1], ow, kw, stride[1], padding[1])
     turned = weight.transpose(1, 0, 2, 3)
@@ -152,8 +154,15 @@ def pooled(
     packed, filled, rows, columns, size = _forward_tables(x, weight, bias, stride, padding)
     out_size = output_size(size, kernel, pool_stride, (0, 0))
     shape = (weight.shape[0], *out_size, x.shape[0])
+    if min(out_size) < 1:
+        raise ShapeError(f"conv2d_relu_pool: windows of {kernel} do not fit into maps of {size}")
     out = empty(shape, x.dtype)
     places = empty(shape, np.uint8) if winners is None else batch_last(winners)
+    if places.shape != shape or places.dtype != np.uint8:
+        raise ShapeError(
+            f"conv2d_gather: winners of shape {batch_first(places).shape} and {places.dtype}, "
+            f"not {batch_first(out).shape} and uint8"
+        )
     lanes = machine.lanes_of(x.dtype)
     window = (*pair(kernel), *pair(pool_stride))
     run(
@@ -182,6 +191,11 @@ def weight_gradient(
     batch, channels, h, w = x.shape
     out_channels, oh, ow = g.shape[1:]
     kh, kw = kernel
+    if g.shape[0] != batch or (oh, ow) != output_size((h, w), kernel, stride, padding):
+        raise ShapeError(
+            f"conv2d_weight: an x of shape {x.shape} and a g of {g.shape}, with kernel {kernel}, "
+            f"stride {stride}, padding {padding}"
+        )
     rows = weight_taps(h, oh, kh, stride[0], padding[0])
     if channels >= machine.WEIGHT_CHANNELS:  # the tile's columns are channels
         group, border = machine.WEIGHT_CHANNELS, 0

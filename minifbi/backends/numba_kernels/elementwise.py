@@ -40,7 +40,8 @@ def _piece_difference_backward(
     zero, one = x.dtype.type(0), x.dtype.type(1)  # a plain 1 would make it float64
     for i in range(x.shape[0]):
         difference = x[i] - x[i] * ratio[i]
-        sign = scale if difference > zero else (-scale if difference < zero else zero)
+        # the last is 0, or NaN, which must stay
+        sign = scale if difference > zero else (-scale if difference < zero else difference)
         gradient = -sign * x[i] if at_ratio else sign * (one - ratio[i])
         out[i] = gradient + (other[i] if adding else zero)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import threading
 from collections import OrderedDict
 from typing import Any
 
@@ -26,6 +27,10 @@ LIMIT = 256 << 20  # bytes of unused memory that are kept
 
 _unused: OrderedDict[int, list[Memory]] = OrderedDict()  # by size; the last used size last
 _kept = 0
+# Held while either of the two is changed, and never waited for.  An array may be freed at any
+# moment, by another thread or by the garbage collector in the middle of the lines below; its
+# memory is then not kept.
+_busy = threading.Lock()
 
 
 class _Block:
@@ -49,30 +54,48 @@ class _Block:
 
 def _keep(memory: Memory) -> None:
     global _kept
-    size = memory[0].nbytes
-    _unused.setdefault(size, []).append(memory)
-    _unused.move_to_end(size)
-    _kept += size
-    while _kept > LIMIT:  # give back what has not been asked for the longest
-        oldest, found = next(iter(_unused.items()))
-        found.pop()
-        _kept -= oldest
+    if not _busy.acquire(blocking=False):
+        return
+    try:
+        size = memory[0].nbytes
+        _unused.setdefault(size, []).append(memory)
+        _unused.move_to_end(size)
+        _kept += size
+        while _kept > LIMIT:  # give back what has not been asked for the longest
+            oldest, found = next(iter(_unused.items()))
+            found.pop()
+            _kept -= oldest
+            if not found:
+                del _unused[oldest]
+    finally:
+        _busy.release()
+
+
+def _used(size: int) -> Memory | None:
+    """Kept memory of this size."""
+    global _kept
+    if not _busy.acquire(blocking=False):
+        return None
+    try:
+        found = _unused.get(size)
         if not found:
-            del _unused[oldest]
+            return None
+        _kept -= size
+        if len(found) == 1:
+            del _unused[size]
+        return found.pop()
+    finally:
+        _busy.release()
 
 
 def _allocate(size: int) -> Memory:
     """Some bytes, uninitialised; used ones first."""
-    global _kept
-    found = _unused.get(size)
-    if not found:
-        memory = np.empty(size, dtype=np.uint8)
-        address = memory.ctypes.data
-        return memory, address + -address % CACHE_LINE
-    _kept -= size
-    if len(found) == 1:
-        del _unused[size]
-    return found.pop()
+    known = _used(size)
+    if known is not None:
+        return known
+    memory = np.empty(size, dtype=np.uint8)
+    address = memory.ctypes.data
+    return memory, address + -address % CACHE_LINE
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> Array:

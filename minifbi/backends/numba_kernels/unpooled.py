@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from minifbi.backends.base import Array, Pair
+from minifbi.backends.base import Array, Pair, output_size
 from minifbi.backends.numba_kernels.launch import batch_last
+from minifbi.backends.numpy_backend import NumpyBackend
+from minifbi.errors import ShapeError
 
 _NO_WINNERS = np.zeros((0, 0, 0, 0), dtype=np.uint8)
 
@@ -31,6 +33,11 @@ class Unpooled:
         The pooling's; no padding, and windows that do not overlap.
     size : (int, int)
         H and W.
+
+    Raises
+    ------
+    ShapeError
+        If values, winners and size do not belong together: a kernel checks no bounds.
     """
 
     __slots__ = ("dtype", "shape", "size", "values", "window", "winners")
@@ -38,10 +45,24 @@ class Unpooled:
     def __init__(
         self, values: Array, winners: Array, kernel: Pair, stride: Pair, size: Pair
     ) -> None:
+        if values.shape != winners.shape or values.shape[2:] != output_size(
+            size, kernel, stride, (0, 0)
+        ):
+            raise ShapeError(
+                f"relu_unpool: values of shape {values.shape} and winners of {winners.shape}, for "
+                f"windows of {kernel}, {stride} apart, in maps of {size}"
+            )
         self.values, self.winners = values, winners
         self.window = tuple(int(n) for n in (*kernel, *stride, *size))
         self.dtype, self.shape = values.dtype, (*values.shape[:2], *size)
         self.size = math.prod(self.shape)
+
+    def array(self) -> Array:
+        """The map, written out, for code that knows only arrays."""
+        kh, kw, sh, sw, h, w = self.window
+        return NumpyBackend().max_pool2d_scatter(
+            self.values, self.winners, (kh, kw), (sh, sw), (0, 0), (h, w)
+        )
 
 
 def source(g: Array | Unpooled) -> tuple[Any, Any, tuple[int, ...]]:
