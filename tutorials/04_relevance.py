@@ -228,6 +228,10 @@ for name, relevance in relevance_pass(steps, start="logits").items():
 
 
 # %%
+from minifbi import load_dataset
+from minifbi.layers import Conv2d
+
+
 def conv_relevance(x, kernel, ratio):
     """Relevance of the inputs of a convolution without padding, for the ratio at its outputs."""
     relevance = np.zeros_like(x)
@@ -239,9 +243,6 @@ def conv_relevance(x, kernel, ratio):
                     relevance[p + k, q + m] += contribution * ratio[p, q]
     return relevance
 
-
-from minifbi import load_dataset
-from minifbi.layers import Conv2d
 
 mnist = load_dataset("mnist")
 digit = mnist.test.batch(slice(0, 1), dtype=np.float64)[0]  # a 7: shape (1, 1, 28, 28)
@@ -708,8 +709,8 @@ def dense_relevance(x, W, b, R):
     Returns (N, in).  0 / 0 is 0.
     """
     # solution
-    # student: z = ...  # the outputs, (N, out)
-    # student: ratio = ...  # R / z, (N, out)
+    # student: # the outputs z, (N, out)
+    # student: # their ratio R / z, (N, out)
     # student: return ...
     z = x @ W.T + b
     ratio = np.divide(R, z, out=np.zeros_like(R), where=z != 0)
