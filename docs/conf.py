@@ -24,7 +24,7 @@ extensions = [
 ]
 if importlib.util.find_spec("sphinx-mathjax-offline"):
     extensions.append("sphinx-mathjax-offline")  # formulas also without a network
-exclude_patterns = ["_build", "**.ipynb_checkpoints"]
+exclude_patterns = ["_build", "reproduction/table1.md", "**.ipynb_checkpoints"]
 
 # ---- Markdown and notebooks --------------------------------------------------------------
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
