@@ -170,6 +170,8 @@ class TestResume:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
+                # a shell starts its background jobs deaf to Ctrl-C, and so this one's children
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
             for line in process.stdout:
                 if line.startswith("epoch 1/3"):
