@@ -3,14 +3,8 @@
 from minifbi.autograd.classification import cross_entropy, log_softmax, softmax
 from minifbi.autograd.functions import concatenate, maximum, minimum, stack, where
 from minifbi.autograd.gradcheck import GradientReport, check_gradients
-from minifbi.autograd.tensor import (
-    Deferred,
-    Tensor,
-    enable_grad,
-    is_grad_enabled,
-    no_grad,
-    record,
-)
+from minifbi.autograd.recording import enable_grad, is_grad_enabled, no_grad
+from minifbi.autograd.tensor import Deferred, Tensor, record
 
 __all__ = [
     "Deferred",

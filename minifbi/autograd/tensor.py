@@ -13,54 +13,17 @@ through both.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from minifbi.autograd.operators import Operators
+from minifbi.autograd.recording import is_grad_enabled
 from minifbi.backends import Array, Backend, get_backend
 from minifbi.errors import BackendMismatchError, ShapeError
 
 BackwardFunction = Callable[[Array], Sequence[Any]]
-
-# A context variable and not a global flag: every thread keeps its own.
-_recording: ContextVar[bool] = ContextVar("minifbi_recording", default=True)
-
-
-@contextlib.contextmanager
-def no_grad() -> Iterator[None]:
-    """Compute without writing a tape: for evaluation, where no gradient is wanted.
-
-    Examples
-    --------
-    >>> w = Tensor([1.0, 2.0], requires_grad=True)
-    >>> with no_grad():
-    ...     (w * w).requires_grad
-    False
-    """
-    token = _recording.set(False)
-    try:
-        yield
-    finally:
-        _recording.reset(token)
-
-
-@contextlib.contextmanager
-def enable_grad() -> Iterator[None]:
-    """Write the tape again, inside a :func:`no_grad` block."""
-    token = _recording.set(True)
-    try:
-        yield
-    finally:
-        _recording.reset(token)
-
-
-def is_grad_enabled() -> bool:
-    """Whether operations are being recorded here and now."""
-    return _recording.get()
 
 
 class Node:
@@ -356,7 +319,7 @@ def record(data: Array, inputs: Sequence[Tensor], backward: BackwardFunction, na
     if not data.ndim:
         data = backend.xp.asarray(data)  # NumPy gives scalars, not arrays of no dimension
     result.data, result.backend, result.grad, result.node = data, backend, None, None
-    result.requires_grad = _recording.get() and any(t.requires_grad for t in inputs)
+    result.requires_grad = is_grad_enabled() and any(t.requires_grad for t in inputs)
     if result.requires_grad:
         result.node = Node(tuple(inputs), backward, name)
     return result
