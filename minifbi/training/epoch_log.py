@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from minifbi.autograd import Tensor
 from minifbi.backends import Array, Backend
 from minifbi.training.evaluation import count_hits
 from minifbi.training.three_step import Losses
@@ -40,12 +39,12 @@ class _Unread:
     step: int
     images: int
     hits: Array
-    values: dict[str, Tensor]  # loss, task_loss, fbi_loss, penalty: those that there are
-    fbi_terms: dict[str, Tensor] = field(default_factory=dict)
-    penalty_terms: dict[str, Tensor] = field(default_factory=dict)
+    values: dict[str, Array]  # loss, task_loss, fbi_loss, penalty: those that there are
+    fbi_terms: dict[str, Array]
+    penalty_terms: dict[str, Array]
 
     @property
-    def tensors(self) -> list[Tensor]:
+    def numbers(self) -> list[Array]:
         return [*self.values.values(), *self.fbi_terms.values(), *self.penalty_terms.values()]
 
 
@@ -96,17 +95,17 @@ class EpochLog:
                 step,
                 len(labels),
                 count_hits(losses.logits, labels),
-                # off the tape: the log must not keep a step's activations alive
-                {name: tensor.detach() for name, tensor in found.items() if tensor is not None},
-                {name: term.detach() for name, term in losses.fbi_terms.items()},
-                {name: term.detach() for name, term in losses.penalty_terms.items()},
+                # arrays, not tensors: the log must not keep a step's activations alive
+                {name: tensor.data for name, tensor in found.items() if tensor is not None},
+                {name: term.data for name, term in losses.fbi_terms.items()},
+                {name: term.data for name, term in losses.penalty_terms.items()},
             )
         )
 
     def read(self) -> list[BatchRecord]:
         """Read what was added since the last time, in order."""
         unread, self._unread = self._unread, []
-        numbers = iter(self.backend.scalars([t.data for batch in unread for t in batch.tensors]))
+        numbers = iter(self.backend.scalars([n for batch in unread for n in batch.numbers]))
         hits = self.backend.scalars([batch.hits for batch in unread])
         records = []
         for batch, correct in zip(unread, hits, strict=True):
