@@ -58,7 +58,7 @@ class CupyBackend(NumpyBackend):
         self.xp = cupy
         self._kernels: dict[tuple[str, str, bool], Any] = {}
         self._modules: dict[tuple[str, bool], Any] = {}
-        self._kept: tuple[Array, tuple[Pair, ...], Array] | None = None
+        self._kept: tuple[Array, tuple[Any, ...], Array] | None = None
 
     # ---- moving arrays ---------------------------------------------------------------
     def to_numpy(self, array: Array) -> Any:

@@ -49,11 +49,12 @@ def our_steps(spec: dict[str, Any]) -> tuple[Steps, Callable[[], tuple[float, di
 
     if spec["threads"]:
         set_threads(spec["threads"])
-    state, x, labels = load_case(spec["case"])
+    state, images, labels = load_case(spec["case"])
+    x: Any = images
     backend = get_backend(spec["backend"])
     if backend.asynchronous:  # as in training, and as the peers have them: there already
         labels = backend.asarray(labels)
-        x = Tensor(backend.images(x, x.dtype), backend=backend)
+        x = Tensor(backend.images(images, images.dtype), backend=backend)
     model = build_model(
         spec["model"], input_shape=x.shape[1:], backend=spec["backend"], **spec["options"]
     )
