@@ -54,7 +54,8 @@ def build_parser() -> Parser:
 def table(outcome: dict[str, Any]) -> str:
     """The outcome for people."""
     lines = [
-        f"matrix product: {outcome['peak_gflops']:.0f} GFLOP/s at best (NumPy, float32)",
+        f"matrix product: {outcome['peak_gflops']:.0f} GFLOP/s at best "
+        f"({'cuBLAS' if outcome['results'][0]['backend'] == 'cupy' else 'NumPy'}, float32)",
         "",
         f"{'who':<26} {'batch':>5} {'step':<12} {'median':>9} {'10 %':>9} {'90 %':>9} "
         f"{'images/s':>9} {'GFLOP/s':>8} {'of peak':>7} {'memory':>8}",
@@ -85,6 +86,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ConfigError("--batch and --repeats must be at least 1, --threads at least 0")
         for name in options.backend:
             get_backend(name)  # says why, if it cannot run
+        if "cupy" in options.backend and len(options.backend) > 1:
+            raise ConfigError(
+                "--backend cupy races alone: peers run on the GPU then, and the peak is the GPU's"
+            )
         peers: tuple[str, ...] = ()
         if options.peer != "none":
             if importlib.util.find_spec("torch") is None:

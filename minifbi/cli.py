@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from minifbi.backends.cupy_device import clear_device_errors
 from minifbi.errors import ConfigError, MinifbiError
 
 
@@ -31,7 +32,8 @@ def run_command(main: Callable[[], int], prog: str) -> int:
     Bugs keep their traceback.
     """
     try:
-        code = main()
+        with clear_device_errors():
+            code = main()
         sys.stdout.flush()
         return code
     except ConfigError as error:

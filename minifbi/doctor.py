@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 
 import minifbi.backends as backends
+from minifbi.backends.cupy_device import cupy_versions
 
 PACKAGES = ("numpy", "scipy", "numba", "llvmlite", "matplotlib", "pooch", "tqdm", "cupy")
-CUPY_NAMES = ("cupy", "cupy-cuda12x", "cupy-cuda13x")  # one package under several names
 THREAD_VARIABLES = (
     "OPENBLAS_NUM_THREADS",
     "OMP_NUM_THREADS",
@@ -41,7 +41,7 @@ def examine() -> dict[str, Any]:
     -------
     dict
         ``versions``, ``platform``, ``backends``, ``auto``, ``blas``, ``threads``, ``numba``,
-        ``downloads``, ``mnist`` and ``healthy``, of plain types that JSON knows.  A
+        ``cuda``, ``downloads``, ``mnist`` and ``healthy``, of plain types that JSON knows.  A
         part that could not be found out is ``{"error": why}``.
     """
     report: dict[str, Any] = {
@@ -52,6 +52,7 @@ def examine() -> dict[str, Any]:
         "blas": _try(blas),
         "threads": {name: os.environ.get(name) for name in THREAD_VARIABLES},
         "numba": _try(numba_state),
+        "cuda": _try(cuda_state),
         "downloads": _try(downloads),
         "mnist": _try(mnist),
     }
@@ -77,18 +78,19 @@ def versions() -> dict[str, str]:
     if found["minifbi"] == MISSING:  # run from a checkout
         found["minifbi"] = getattr(importlib.import_module("minifbi"), "__version__", "unknown")
     for name in PACKAGES:
-        found[name] = _version(*(CUPY_NAMES if name == "cupy" else (name,)))
+        found[name] = _version(name)
+    packages = cupy_versions()  # one module under several names, of which only one may be there
+    if packages:
+        listed = ", ".join(f"{version} ({name})" for name, version in packages.items())
+        found["cupy"] = f"{listed}, INSTALLED TWICE" if len(packages) > 1 else listed
     return found
 
 
-def _version(*names: str) -> str:
-    """The version of the first package that is there."""
-    for name in names:
-        try:
-            return importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return MISSING
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return MISSING
 
 
 def computer() -> dict[str, Any]:
@@ -172,6 +174,37 @@ def numba_state() -> dict[str, Any] | None:
     }
 
 
+def cuda_state() -> dict[str, Any] | None:
+    """GPUs, driver and libraries as CuPy sees them; None where the cupy backend cannot run.
+
+    Why it cannot is what ``backends`` says.
+    """
+    if backend_states().get("cupy") != "ok":
+        return None
+    runtime = backends.get_backend("cupy").xp.cuda.runtime
+    devices = []
+    for number in range(runtime.getDeviceCount()):
+        facts = runtime.getDeviceProperties(number)
+        name = facts["name"]
+        devices.append(
+            {
+                "name": name.decode() if isinstance(name, bytes) else str(name),
+                "compute_capability": f"{facts['major']}.{facts['minor']}",
+                "memory_mb": facts["totalGlobalMem"] // 2**20,
+            }
+        )
+    return {
+        "devices": devices,
+        "driver": _cuda_version(runtime.driverGetVersion()),
+        "runtime": _cuda_version(runtime.runtimeGetVersion()),
+    }
+
+
+def _cuda_version(number: int) -> str:
+    """12080 is CUDA's way to write 12.8."""
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
 def _writable(folder: Path) -> bool:
     """Whether files can be put into a folder, or the folder be made."""
     while not folder.exists() and folder != folder.parent:
@@ -240,6 +273,7 @@ def describe(report: Mapping[str, Any]) -> str:
         lambda found: [(name, _text(value, "not set")) for name, value in found.items()],
     )
     part("numba", "Numba", _describe_numba)
+    part("cuda", "GPU", _describe_cuda)
     part(
         "downloads",
         "Data",
@@ -303,6 +337,22 @@ def _describe_numba(found: Mapping[str, Any] | None) -> list[tuple[str, str]]:
         ("threads", str(found["threads"])),
         ("threading layer", found["threading_layer"]),
         ("compiled kernels", f"{found['cache']} ({found['cache_from']}; {note})"),
+    ]
+
+
+def _describe_cuda(found: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    if found is None:
+        return [("", "none that the cupy backend could use; why, it says above")]
+    return [
+        *(
+            (
+                f"device {number}",
+                f"{device['name']}, compute capability {device['compute_capability']}, "
+                f"{device['memory_mb']:,} MiB",
+            )
+            for number, device in enumerate(found["devices"])
+        ),
+        ("CUDA", f"{found['runtime']}; the driver knows up to {found['driver']}"),
     ]
 
 

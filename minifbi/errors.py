@@ -27,6 +27,14 @@ class BackendUnavailableError(MinifbiError, RuntimeError):
     """A backend that was asked for by name and cannot run here."""
 
 
+class DeviceError(MinifbiError, RuntimeError):
+    """A GPU that stopped working."""
+
+
+class DeviceMemoryError(DeviceError, MemoryError):
+    """More memory than a GPU has."""
+
+
 class BackendMismatchError(MinifbiError, TypeError):
     """Tensors of two backends in one operation."""
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from minifbi.autograd import Deferred, Tensor, enable_grad, is_grad_enabled, record
-from minifbi.autograd.classification import check_labels
+from minifbi.autograd.classification import class_indices
 from minifbi.autograd.functions import multiply
 from minifbi.backends import Array, Backend
 from minifbi.errors import ConfigError, ShapeError
@@ -158,7 +158,7 @@ def start_ratio(logits: Tensor, start: str = "target", labels: Any = None) -> Te
     if start == "target":
         if labels is None:
             raise ConfigError("start='target' needs the labels; pass them, or use 'predicted'")
-        chosen = backend.asarray(check_labels(labels, n, classes))
+        chosen = class_indices(backend, labels, n, classes)
     else:
         chosen = logits.data.argmax(axis=1)
     ratio = backend.xp.zeros_like(logits.data)

@@ -60,10 +60,10 @@ class Optimizer:
         for name, p in self.parameters.items():
             if p.grad is not None:
                 grad = p.grad + self.weight_decay * p.data if self.weight_decay else p.grad
-                p.data = (p.data - self._change(name, grad)).astype(p.dtype, copy=False)
+                p.data = self._update(name, p, grad)
 
-    def _change(self, name: str, grad: Array) -> Array:
-        """What to subtract from the parameter."""
+    def _update(self, name: str, p: Tensor, grad: Array) -> Array:
+        """The parameter's new array."""
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
@@ -121,11 +121,11 @@ class SGD(Optimizer):
             raise ConfigError(f"momentum={momentum!r}: expected 0 <= momentum < 1")
         self.momentum = momentum
 
-    def _change(self, name: str, grad: Array) -> Array:
+    def _update(self, name: str, p: Tensor, grad: Array) -> Array:
         velocity = self.memory["velocity"][name]
         velocity *= self.momentum
         velocity += grad
-        return self.lr * velocity
+        return (p.data - self.lr * velocity).astype(p.dtype, copy=False)
 
 
 class Adam(Optimizer):
@@ -155,16 +155,9 @@ class Adam(Optimizer):
             raise ConfigError(f"betas={betas!r}, eps={eps!r}: expected 0 <= beta < 1 and eps > 0")
         self.betas, self.eps = betas, eps
 
-    def _change(self, name: str, grad: Array) -> Array:
-        (b1, b2), t = self.betas, self.steps
+    def _update(self, name: str, p: Tensor, grad: Array) -> Array:
         mean, square = self.memory["mean"][name], self.memory["square"][name]
-        mean *= b1
-        mean += (1 - b1) * grad
-        square *= b2
-        square += (1 - b2) * grad * grad
-        # the running means start at 0; 1 - b^t undoes their bias towards it
-        size = self.lr / (1 - b1**t)
-        return size * mean / ((square / (1 - b2**t)) ** 0.5 + self.eps)
+        return p.backend.adam(p.data, grad, mean, square, self.lr, self.betas, self.eps, self.steps)
 
 
 OPTIMIZERS = {"sgd": SGD, "adam": Adam}

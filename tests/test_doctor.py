@@ -26,6 +26,7 @@ KEYS = {
     "blas",
     "threads",
     "numba",
+    "cuda",
     "downloads",
     "mnist",
     "healthy",

@@ -124,7 +124,10 @@ def test_two_relevance_passes_over_one_forward_pass(backend):
             for start in ("target", "logits")
         ]
         (losses[0] + losses[1] * 2).backward()
-        gradients.append({n: p.grad for n, p in model.parameters().items() if p.grad is not None})
+        to_numpy = model.backend.to_numpy
+        gradients.append(
+            {n: to_numpy(p.grad) for n, p in model.parameters().items() if p.grad is not None}
+        )
     for name, array in gradients[0].items():
         np.testing.assert_allclose(gradients[1][name], array, rtol=1e-9, atol=1e-12)
 

@@ -19,6 +19,12 @@ def planted(forward, backward):
     return lambda x: record(forward(x.data), (x,), lambda g: (backward(x.data, g),), "planted")
 
 
+def first_element_off(array):
+    """The same array but for one element."""
+    array[0, 0] += 1
+    return array
+
+
 right_square = planted(lambda x: x * x, lambda x, g: 2 * x * g)
 MISTAKES = {
     "wrong factor": planted(lambda x: x * x, lambda x, g: 3 * x * g),
@@ -28,9 +34,7 @@ MISTAKES = {
     "forgotten gradient": planted(lambda x: x * x, lambda x, g: 0 * g),
     "missing term": planted(lambda x: x * x + x, lambda x, g: 2 * x * g),
     "transposed": planted(lambda x: x * x, lambda x, g: (2 * x * g).T),
-    "one element wrong": planted(
-        lambda x: x * x, lambda x, g: 2 * x * g + np.eye(*x.shape) * [1, 0, 0]
-    ),
+    "one element wrong": planted(lambda x: x * x, lambda x, g: first_element_off(2 * x * g)),
     "not a number": planted(lambda x: x * x, lambda x, g: g * np.nan),
 }
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from minifbi.autograd.functions import exp
 from minifbi.autograd.tensor import Tensor, record
-from minifbi.backends import Array
+from minifbi.backends import Array, Backend
 from minifbi.errors import ShapeError
 
 
@@ -47,6 +47,22 @@ def check_labels(labels: Any, batch: int, classes: int) -> Any:
     return array.astype(np.int64, copy=False)
 
 
+def class_indices(backend: Backend, labels: Any, batch: int, classes: int) -> Array:
+    """Labels as a backend's own int64 array (N,), checked as :func:`check_labels` does.
+
+    Labels that are on a device already come from a data set, which has checked that they are
+    in range; to look at them there would make the host wait in each step.
+    """
+    if not (backend.asynchronous and backend.holds(labels)):
+        return backend.asarray(check_labels(labels, batch, classes))
+    if tuple(labels.shape) != (batch,) or labels.dtype.kind not in "iu":
+        raise ShapeError(
+            f"labels are {labels.dtype} of shape {labels.shape}, expected integers ({batch},): "
+            f"one an image"
+        )
+    return labels
+
+
 def cross_entropy(logits: Tensor, labels: Any) -> Tensor:
     """Task loss L_TSK of Eq. (4): mean over the batch of -log softmax(logits)[label].
 
@@ -69,7 +85,7 @@ def cross_entropy(logits: Tensor, labels: Any) -> Tensor:
         raise ShapeError(f"cross_entropy needs logits of shape (N, F), N > 0, got {logits.shape}")
     n, classes = logits.shape
     xp = logits.backend.xp
-    hot = (xp.arange(n), logits.backend.asarray(check_labels(labels, n, classes)))
+    hot = (xp.arange(n), class_indices(logits.backend, labels, n, classes))
     # log_softmax and its gradient written out: softmax minus the one-hot label
     shifted = logits.data - logits.data.max(axis=1, keepdims=True)
     log_p = shifted - xp.log(xp.exp(shifted).sum(axis=1, keepdims=True))

@@ -28,12 +28,14 @@ def _tensors(*values: Any) -> tuple[Tensor, ...]:
     like = next((value for value in values if isinstance(value, tape.Tensor)), None)
     if like is None:
         raise TypeError(f"expected at least one Tensor among {len(values)} values, got none")
-    return tuple(
+    tensors = tuple(
         value
         if isinstance(value, tape.Tensor)
         else tape.Tensor(value, backend=like.backend, dtype=like.dtype)
         for value in values
     )
+    tape.check_same_backend(tensors, "an operation")  # before their arrays meet
+    return tensors
 
 
 def unbroadcast(g: Array, shape: Shape) -> Array:
@@ -168,6 +170,7 @@ def where(condition: Array, a: Any, b: Any) -> Tensor:
         raise TypeError("where needs a boolean array, not a Tensor; a comparison such as a > 0 is")
     a, b = _tensors(a, b)
     xp = a.backend.xp
+    condition = a.backend.asarray(condition)
     return tape.record(
         xp.where(condition, a.data, b.data),
         (a, b),

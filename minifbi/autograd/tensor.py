@@ -285,6 +285,17 @@ def backward_order(result: Tensor) -> list[Tensor]:
     return order
 
 
+def check_same_backend(tensors: Sequence[Tensor], name: str) -> None:
+    """Raise BackendMismatchError if the inputs of an operation live on different backends."""
+    backend = tensors[0].backend
+    for tensor in tensors:
+        if tensor.backend is not backend:
+            raise BackendMismatchError(
+                f"{name} got tensors of two backends, {backend.name!r} and "
+                f"{tensor.backend.name!r}; make both with the same backend="
+            )
+
+
 def record(data: Array, inputs: Sequence[Tensor], backward: BackwardFunction, name: str) -> Tensor:
     """Make the result of an operation, with its entry on the tape if one is needed.
 
@@ -308,13 +319,8 @@ def record(data: Array, inputs: Sequence[Tensor], backward: BackwardFunction, na
     BackendMismatchError
         If the inputs live on different backends.
     """
+    check_same_backend(inputs, name)
     backend = inputs[0].backend
-    for tensor in inputs:
-        if tensor.backend is not backend:
-            raise BackendMismatchError(
-                f"{name} got tensors of two backends, {backend.name!r} and "
-                f"{tensor.backend.name!r}; make both with the same backend="
-            )
     result = Tensor.__new__(Tensor)
     if not data.ndim:
         data = backend.xp.asarray(data)  # NumPy gives scalars, not arrays of no dimension

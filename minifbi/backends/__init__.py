@@ -1,4 +1,4 @@
-"""Backends: numpy (readable reference), numba (fast on a CPU), cupy (GPU, not built yet).
+"""Backends: numpy (readable reference), numba (fast on a CPU), cupy (NVIDIA GPUs).
 
 ``get_backend(name)`` hands out a backend; nothing is swapped behind anyone's
 back.  A backend that was named and cannot run is an error, never a silent
@@ -54,10 +54,10 @@ def _load(name: str) -> Backend:
         from minifbi.backends.numba_backend import NumbaBackend
 
         return NumbaBackend()
-    raise BackendUnavailableError(
-        "backend 'cupy' is not built yet in this version of minifbi: its name is reserved for "
-        "NVIDIA GPUs. Choose --backend numba (fast on a CPU) or --backend numpy."
-    )
+    from minifbi.backends.cupy_backend import CupyBackend
+    from minifbi.backends.cupy_device import load_cupy
+
+    return CupyBackend(load_cupy())
 
 
 def get_backend(name: str | Backend = "auto") -> Backend:

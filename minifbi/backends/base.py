@@ -15,8 +15,8 @@ maximum pooling       ``max_pool2d`` with its winners, and the two maps that the
                       transpose: each window reads its winner).
 average pooling       ``avg_pool2d`` and its transpose.
 fused kernels         ``conv2d_relu_pool``, ``relu_unpool``, ``bias_gradient``,
-                      ``conv2d_gather``, ``l1_difference``, ``l1_difference_backward`` and
-                      ``add``: several of the above, or elementwise steps, in one go.
+                      ``conv2d_gather``, ``l1_difference``, ``l1_difference_backward``,
+                      ``add`` and ``adam``: several of the above, or elementwise steps, in one go.
                       They exist for speed only.  Their definition is the composition that
                       :class:`~minifbi.backends.numpy_backend.NumpyBackend` spells out.
 ====================  =========================================================
@@ -24,7 +24,8 @@ fused kernels         ``conv2d_relu_pool``, ``relu_unpool``, ``bias_gradient``,
 All kernels take and return arrays of logical shape (N, C, H, W), and in one
 floating dtype (float32 or float64).  The *memory order* of the result is the
 backend's own choice, as with PyTorch's ``memory_format``: the numpy backend
-keeps the batch first, the numba backend the batch last.
+keeps the batch first, the numba backend the batch last, the cupy backend the channel
+first.
 
 `stride`, `padding` and `kernel` are pairs (vertical, horizontal); a `window` is a
 pooling's (kernel, stride, padding), or None where nothing is pooled.
@@ -33,6 +34,7 @@ pooling's (kernel, stride, padding), or None where nothing is pooled.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 Array = Any  # a NumPy or CuPy array; their common interface has no type of its own
@@ -65,6 +67,9 @@ class Backend(ABC):
 
     name: str
     xp: Any
+    #: Whether kernels are only queued when they are called, as on a GPU.  Whoever looks at a
+    #: number then waits for all that was queued before it, so the trainer looks seldom.
+    asynchronous: bool = False
 
     def __repr__(self) -> str:
         return f"<minifbi backend {self.name!r}>"
@@ -76,6 +81,21 @@ class Backend(ABC):
     def images(self, array: Any, dtype: Any) -> Array:
         """Like :meth:`asarray`, for a batch of images, in the order that the kernels like best."""
         return self.asarray(array, dtype)
+
+    def synchronize(self) -> None:  # noqa: B027  # nothing to do is the right thing on a CPU
+        """Wait until all that was asked for is done (at once, unless asynchronous)."""
+
+    def scalars(self, arrays: Sequence[Array]) -> list[float]:
+        """Read arrays of shape (), all at once: where a host waits, it waits only once."""
+        return [float(array) for array in arrays]
+
+    def holds(self, array: Any) -> bool:
+        """Whether an array is one of this backend's, and need not be brought to it."""
+        return isinstance(array, self.xp.ndarray)
+
+    def free_memory(self) -> int | None:
+        """Bytes that arrays can still take, where that is not for the host to say."""
+        return None
 
     # ---- moving arrays ---------------------------------------------------------------
     @abstractmethod
@@ -217,3 +237,20 @@ class Backend(ABC):
     @abstractmethod
     def add(self, a: Array, b: Array) -> Array:
         """a + b of one shape: two gradients of one tensor, which may be large."""
+
+    @abstractmethod
+    def adam(
+        self,
+        p: Array,
+        grad: Array,
+        mean: Array,
+        square: Array,
+        lr: float,
+        betas: tuple[float, float],
+        eps: float,
+        t: int,
+    ) -> Array:
+        """Adam's step number t (from 1) for one parameter, see :class:`minifbi.optim.Adam`.
+
+        Returns the parameter's new array; `mean` and `square` change in place.
+        """

@@ -72,15 +72,22 @@ class NumpyBackend(Backend):
         z = weight.reshape(o, -1) @ columns  # (O, N*OH*OW)
         return z.reshape(o, n, oh, ow).transpose(1, 0, 2, 3)  # (N, O, OH, OW)
 
+    def _col2im(
+        self, columns: Array, shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair
+    ) -> Array:
+        """Transpose of ``_im2col``: columns (C*kh*kw, N*OH*OW) -> `shape` (N, C, H, W)."""
+        n, c, h, w = shape
+        oh, ow = output_size((h, w), kernel, stride, padding)
+        parts = columns.reshape(c, *kernel, n, oh, ow).transpose(3, 0, 4, 5, 1, 2)
+        return self._add_windows(parts, stride, padding, (h, w))
+
     def conv2d_transpose(
         self, g: Array, weight: Array, stride: Pair, padding: Pair, size: Pair
     ) -> Array:
-        n, o, oh, ow = g.shape
-        _, c, kh, kw = weight.shape
+        o, c, kh, kw = weight.shape
         g_rows = g.transpose(1, 0, 2, 3).reshape(o, -1)  # (O, N*OH*OW)
         columns = weight.reshape(o, -1).T @ g_rows  # (C*kh*kw, N*OH*OW)
-        parts = columns.reshape(c, kh, kw, n, oh, ow).transpose(3, 0, 4, 5, 1, 2)
-        return self._add_windows(parts, stride, padding, size)
+        return self._col2im(columns, (len(g), c, *size), (kh, kw), stride, padding)
 
     def conv2d_weight(self, x: Array, g: Array, kernel: Pair, stride: Pair, padding: Pair) -> Array:
         o = g.shape[1]
@@ -192,3 +199,24 @@ class NumpyBackend(Backend):
 
     def add(self, a: Array, b: Array) -> Array:
         return a + b
+
+    def adam(
+        self,
+        p: Array,
+        grad: Array,
+        mean: Array,
+        square: Array,
+        lr: float,
+        betas: tuple[float, float],
+        eps: float,
+        t: int,
+    ) -> Array:
+        b1, b2 = betas
+        mean *= b1
+        mean += (1 - b1) * grad
+        square *= b2
+        square += (1 - b2) * grad * grad
+        # the running means start at 0; 1 - b^t undoes their bias towards it
+        size = lr / (1 - b1**t)
+        change = size * mean / ((square / (1 - b2**t)) ** 0.5 + eps)
+        return (p - change).astype(p.dtype, copy=False)

@@ -7,6 +7,7 @@ import time
 import numpy as np
 
 from minifbi.autograd import no_grad
+from minifbi.backends import Backend, get_backend
 from minifbi.layers import Conv2d, Dense, Sequential
 
 STEPS = ("inference", "conventional", "fbi")
@@ -39,13 +40,29 @@ def step_gflop(model: Sequential, input_shape: tuple[int, ...], batch: int, step
     return 2e-9 * batch * total[step]
 
 
-def matrix_product_peak(size: int = 1536, repeats: int = 7) -> float:
-    """GFLOP/s of NumPy's float32 matrix product, the best of several."""
+def matrix_product_peak(
+    size: int | None = None, repeats: int = 7, backend: str | Backend = "numpy"
+) -> float:
+    """GFLOP/s of a backend's float32 matrix product, the best of several.
+
+    Parameters
+    ----------
+    size : int, optional
+        Rows and columns; 1536 if left out, and 8192 on a GPU, which small matrices cannot fill.
+    repeats : int
+    backend : str or Backend
+    """
+    backend = get_backend(backend)
+    size = size or (8192 if backend.asynchronous else 1536)
     rng = np.random.default_rng(0)
-    a, b = (rng.standard_normal((size, size), dtype=np.float32) for _ in range(2))
+    a, b = (backend.asarray(rng.standard_normal((size, size), dtype=np.float32)) for _ in range(2))
+    if backend.asynchronous:
+        a @ b  # the first one loads the library
     best = np.inf
     for _ in range(repeats):
+        backend.synchronize()
         begin = time.perf_counter()
         a @ b
+        backend.synchronize()
         best = min(best, time.perf_counter() - begin)
     return 2e-9 * size**3 / best

@@ -118,7 +118,8 @@ def race(
     Parameters
     ----------
     backends : sequence of str
-        Backends of minifbi.
+        Backends of minifbi.  With "cupy" among them peers run on the GPU, and the peak is that
+        of the first backend.
     batches : sequence of int
     peers : sequence of {"torch-eager", "torch-compile"}
         Each in the ratio and in the divided form of the relevance pass.
@@ -135,7 +136,7 @@ def race(
     dict
         "results", one object a (who, backend or form, batch, step), with the
         median and the 10th and 90th percentile in ms, images/s, GFLOP/s and the
-        peak memory; "peak_gflops", the machine's measured matrix product;
+        peak memory (on a GPU, the GPU's); "peak_gflops", the measured matrix product;
         "ratios", ours over the fastest peer.
 
     Raises
@@ -217,6 +218,8 @@ def _prepare(
         "options": {},
         "fbi_weight": fbi_weight,
         "threads": threads,
+        # peers run where we run
+        "device": "cuda" if "cupy" in backends else "cpu",
     }
     contenders = [
         Contender({"who": "minifbi", "backend": name, "form": "ratio", **common})

@@ -2,17 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from minifbi.autograd import Tensor
+from minifbi.backends import Array, Backend
+from minifbi.training.evaluation import count_hits
 from minifbi.training.three_step import Losses
+
+
+@dataclass
+class BatchRecord:
+    """The numbers of one batch.
+
+    Attributes
+    ----------
+    step : int
+        Number of its update, from 1.
+    loss, task_loss, fbi_loss, penalty : float
+        NaN where it was not computed.
+    """
+
+    step: int
+    loss: float = math.nan
+    task_loss: float = math.nan
+    fbi_loss: float = math.nan
+    penalty: float = math.nan
+
+
+@dataclass
+class _Unread:
+    """A batch whose numbers still are where they were computed."""
+
+    step: int
+    images: int
+    hits: Array
+    values: dict[str, Array]  # loss, task_loss, fbi_loss, penalty: those that there are
+    fbi_terms: dict[str, Array]
+    penalty_terms: dict[str, Array]
+
+    @property
+    def numbers(self) -> list[Array]:
+        return [*self.values.values(), *self.fbi_terms.values(), *self.penalty_terms.values()]
 
 
 class EpochLog:
     """Collects the losses of an epoch's batches.
+
+    :meth:`add` only puts them down; :meth:`read` reads all that were added since, at once:
+    to look at a number that a GPU computes, the host must wait until it is there.
+
+    Parameters
+    ----------
+    backend : Backend
+        Where the losses are computed.
 
     Attributes
     ----------
@@ -23,25 +68,61 @@ class EpochLog:
         How many have been seen, and how many of them were classified rightly.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
         self.task: list[float] = []
         self.fbi: list[float] = []
         self.penalty: list[float] = []
         self.images = self.correct = 0
         self._fbi_terms: list[dict[str, float]] = []
         self._penalty_terms: list[dict[str, float]] = []
+        self._unread: list[_Unread] = []
 
-    def add(self, losses: Losses, labels: Any) -> None:
-        """One batch more."""
-        self.task.append(losses.task_loss.item())
-        if losses.fbi_loss is not None:
-            self.fbi.append(losses.fbi_loss.item())
-            self._fbi_terms.append(_items(losses.fbi_terms))
-        if losses.penalty is not None:
-            self.penalty.append(losses.penalty.item())
-            self._penalty_terms.append(_items(losses.penalty_terms))
-        self.images += len(labels)
-        self.correct += int((losses.logits.numpy().argmax(axis=1) == labels).sum())
+    def __len__(self) -> int:
+        """Return the number of batches that wait to be read."""
+        return len(self._unread)
+
+    def add(self, step: int, losses: Losses, labels: Any) -> None:
+        """One batch more; `step` is the number of its update."""
+        found = {
+            "loss": losses.loss,
+            "task_loss": losses.task_loss,
+            "fbi_loss": losses.fbi_loss,
+            "penalty": losses.penalty,
+        }
+        self._unread.append(
+            _Unread(
+                step,
+                len(labels),
+                count_hits(losses.logits, labels),
+                # arrays, not tensors: the log must not keep a step's activations alive
+                {name: tensor.data for name, tensor in found.items() if tensor is not None},
+                {name: term.data for name, term in losses.fbi_terms.items()},
+                {name: term.data for name, term in losses.penalty_terms.items()},
+            )
+        )
+
+    def read(self) -> list[BatchRecord]:
+        """Read what was added since the last time, in order."""
+        unread, self._unread = self._unread, []
+        numbers = iter(self.backend.scalars([n for batch in unread for n in batch.numbers]))
+        hits = self.backend.scalars([batch.hits for batch in unread])
+        records = []
+        for batch, correct in zip(unread, hits, strict=True):
+            record = BatchRecord(batch.step, **{name: next(numbers) for name in batch.values})
+            fbi_terms = {name: next(numbers) for name in batch.fbi_terms}
+            penalty_terms = {name: next(numbers) for name in batch.penalty_terms}
+            self.task.append(record.task_loss)
+            if "fbi_loss" in batch.values:
+                self.fbi.append(record.fbi_loss)
+                self._fbi_terms.append(fbi_terms)
+            if "penalty" in batch.values:
+                self.penalty.append(record.penalty)
+                self._penalty_terms.append(penalty_terms)
+            self.images += batch.images
+            self.correct += int(correct)
+            records.append(record)
+        return records
 
     def means(self, with_penalty: bool) -> dict[str, Any]:
         """Means for the epoch's record; `with_penalty` adds those of another regularizer."""
@@ -54,10 +135,6 @@ class EpochLog:
             record["penalty"] = float(np.mean(self.penalty)) if self.penalty else None
             record["penalty_terms"] = _means(self._penalty_terms)
         return record
-
-
-def _items(terms: Mapping[str, Tensor]) -> dict[str, float]:
-    return {name: term.item() for name, term in terms.items()}
 
 
 def _means(terms: list[dict[str, float]]) -> dict[str, float] | None:

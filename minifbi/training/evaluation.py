@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from minifbi.autograd import cross_entropy, no_grad
+from minifbi.autograd import Tensor, cross_entropy, no_grad
+from minifbi.backends import Array
 from minifbi.datasets import Split
 from minifbi.fbi import forward_pass
 from minifbi.layers import Sequential
 from minifbi.layers.base import evaluating
 from minifbi.regularizers import Batch, Regularizer
+from minifbi.training.resident import ResidentSplit
 
 
-def evaluate(model: Sequential, split: Split, batch_size: int = 500) -> tuple[float, float]:
+def count_hits(logits: Tensor, labels: Any) -> Array:
+    """How many rows of the logits (N, F) are largest at their label; shape (), not yet read."""
+    return (logits.data.argmax(axis=1) == logits.backend.asarray(labels)).sum()
+
+
+def evaluate(
+    model: Sequential, split: Split | ResidentSplit, batch_size: int = 500
+) -> tuple[float, float]:
     """Accuracy and mean cross-entropy of a model on a split, in evaluation mode.
 
     Parameters
     ----------
     model : Sequential
-    split : Split
+    split : Split or ResidentSplit
     batch_size : int
 
     Returns
@@ -27,13 +38,20 @@ def evaluate(model: Sequential, split: Split, batch_size: int = 500) -> tuple[fl
         Share of images whose largest logit is the label's, 0 to 1.
     loss : float
     """
-    correct, loss = 0, 0.0
+    hits, losses, sizes = [], [], []
     with evaluating(model), no_grad():
         for begin in range(0, len(split), batch_size):
             x, labels = split.batch(slice(begin, begin + batch_size), model.dtype)
             logits = model.trace(x, fused=True)[-1].z
-            correct += int((logits.numpy().argmax(axis=1) == labels).sum())
-            loss += cross_entropy(logits, labels).item() * len(labels)
+            hits.append(count_hits(logits, labels))
+            losses.append(cross_entropy(logits, labels).data)
+            sizes.append(len(labels))
+        # read at the end: a GPU works on while its batches are queued
+        correct = sum(int(n) for n in model.backend.scalars(hits))
+        means = model.backend.scalars(losses)
+    loss = 0.0
+    for mean, size in zip(means, sizes, strict=True):
+        loss += mean * size
     return correct / len(split), loss / len(split)
 
 

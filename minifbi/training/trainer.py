@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from minifbi.datasets import Dataset
+from minifbi.backends.cupy_device import clear_device_errors
+from minifbi.datasets import Dataset, Split
 from minifbi.errors import CheckpointError, NonFiniteError, ShapeError
 from minifbi.layers import Sequential
 from minifbi.optim import learning_rate
@@ -21,10 +22,12 @@ from minifbi.training.from_config import make_fbi, make_model, make_optimizer, m
 from minifbi.training.gate import Gate
 from minifbi.training.progress import Progress
 from minifbi.training.regularized_step import regularized_step
+from minifbi.training.resident import ResidentSplit, bring_near
 from minifbi.training.three_step import Losses, three_step
 
 HISTORY = ("step", "task_loss", "fbi_loss")
 VALIDATIONS = ("val_step", "val_accuracy")
+READ_EVERY = 50  # steps between two looks at the losses, where looking means waiting for a GPU
 
 
 class Trainer:
@@ -73,6 +76,8 @@ class Trainer:
         self.rng = np.random.default_rng([config.seed, 1])
         self.epoch = self.step = 0
         self.seconds = 0.0
+        self._splits: dict[str, Split | ResidentSplit] = {}
+        self._shown = 0  # images of this epoch that the progress has been told of
         self.records: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {}
         names = (*HISTORY, *VALIDATIONS, *(() if self.trains_fbi else ("penalty",)))
@@ -116,26 +121,33 @@ class Trainer:
         Raises
         ------
         NonFiniteError
-            If the loss or a parameter is not finite any more.
+            If the loss or a parameter is not finite any more.  On a GPU this is noticed up to
+            50 steps later; the message names the very step.
         """
+        with clear_device_errors(self.model.backend, self.config.batch_size):
+            return self._run_epoch(progress)
+
+    def _run_epoch(self, progress: Progress | None) -> dict[str, Any]:
         begin = time.perf_counter()
         config, images = self.config, len(self.dataset.train)
+        train, backend = self._near("train"), self.model.backend
         order = self.rng.permutation(images)
-        log = EpochLog()
+        # the same numbers where the batches are gathered
+        places = backend.asarray(order) if isinstance(train, ResidentSplit) else order
+        log, self._shown = EpochLog(backend), 0
         self.model.train()
         for start in range(0, images, config.batch_size):
-            self._update(order[start : start + config.batch_size], log)
-            if progress is not None:
-                known = log.fbi if self.trains_fbi else log.penalty
-                progress.batch(
-                    log.images - start,
-                    log.correct / log.images,
-                    log.task[-1],
-                    known[-1] if known else None,
-                )
+            chosen = slice(start, start + config.batch_size)
+            self._update(train, order[chosen], places[chosen], log)
+            if len(log) == READ_EVERY:
+                self._read(log)
+            self._show(log, progress)
             if not self.gate.open and config.penalty_weight > 0:
-                if self.step % config.gate_interval == 0 and log.images < images:
+                if self.step % config.gate_interval == 0 and chosen.stop < images:
+                    self._read(log)
                     self._validate(progress)
+        self._read(log)
+        self._show(log, progress)
         self._check_parameters()
         self.epoch += 1
         accuracy = self._validate(progress)
@@ -156,10 +168,30 @@ class Trainer:
             self.best = {"epoch": self.epoch, "val_accuracy": accuracy}
         return record
 
-    def _losses(self, indices: Any) -> tuple[Losses, Any]:
+    def _near(self, name: str) -> Split | ResidentSplit:
+        """A split of the data set, on the device if there is one and room on it."""
+        if name not in self._splits:
+            self._splits[name] = bring_near(getattr(self.dataset, name), self.model.backend)
+        return self._splits[name]
+
+    def _show(self, log: EpochLog, progress: Progress | None) -> None:
+        """Draw the progress of what has been read."""
+        if progress is not None and log.images > self._shown:
+            known = log.fbi if self.trains_fbi else log.penalty
+            progress.batch(
+                log.images - self._shown,
+                log.correct / log.images,
+                log.task[-1],
+                known[-1] if known else None,
+            )
+        self._shown = log.images
+
+    def _losses(
+        self, train: Split | ResidentSplit, indices: Any, places: Any
+    ) -> tuple[Losses, Any]:
         """The gradients of one batch in place, its losses, and its labels."""
-        config, train = self.config, self.dataset.train
-        x, labels = train.batch(indices, self.model.dtype)
+        config = self.config
+        x, labels = train.batch(places, self.model.dtype)
         measure = self.step % config.gate_interval == 0
         if self.trains_fbi:
             losses = three_step(
@@ -192,22 +224,16 @@ class Trainer:
             )
         return losses, labels
 
-    def _update(self, indices: Any, log: EpochLog) -> None:
-        """One step on the training images of these indices."""
+    def _update(
+        self, train: Split | ResidentSplit, indices: Any, places: Any, log: EpochLog
+    ) -> None:
+        """One step on the training images of these indices (`places` where `train` is)."""
         config = self.config
-        with np.errstate(all="ignore"):  # what overflows is found, and said, below
-            losses, labels = self._losses(indices)
-        log.add(losses, labels)
-        fbi = math.nan if losses.fbi_loss is None else log.fbi[-1]
-        penalty = math.nan if losses.penalty is None else log.penalty[-1]
-        if not math.isfinite(losses.loss.item()):
-            known = fbi if self.trains_fbi else penalty
-            raise NonFiniteError(
-                f"the loss became {losses.loss.item()} at step {self.step + 1} of epoch "
-                f"{self.epoch + 1} (task loss {log.task[-1]:g}, {self.regularizer.label} "
-                f"{known if self.penalty_active else 'not computed'}); "
-                f"try a smaller learning rate than {config.lr:g}"
-            )
+        with np.errstate(all="ignore"):  # what overflows is found, and said, when it is read
+            losses, labels = self._losses(train, indices, places)
+        log.add(self.step + 1, losses, labels)
+        if not self.model.backend.asynchronous:
+            self._read(log)  # costs nothing here, and what is wrong changes no parameter
         self.optimizer.lr = learning_rate(
             float(config.lr),  # type: ignore[arg-type]
             config.schedule,
@@ -217,14 +243,25 @@ class Trainer:
         with np.errstate(all="ignore"):
             self.optimizer.step()
         self.step += 1
-        found = {"step": self.step, "task_loss": log.task[-1], "fbi_loss": fbi, "penalty": penalty}
-        for name, value in found.items():
-            if name in self.history:
-                self.history[name].append(value)
+
+    def _read(self, log: EpochLog) -> None:
+        """Read the losses of the steps since the last time; raise if one is not finite."""
+        for batch in log.read():
+            if not math.isfinite(batch.loss):
+                known = batch.fbi_loss if self.trains_fbi else batch.penalty
+                raise NonFiniteError(
+                    f"the loss became {batch.loss} at step {batch.step} of epoch "
+                    f"{self.epoch + 1} (task loss {batch.task_loss:g}, {self.regularizer.label} "
+                    f"{known if self.penalty_active else 'not computed'}); "
+                    f"try a smaller learning rate than {self.config.lr:g}"
+                )
+            for name, values in self.history.items():
+                if name not in VALIDATIONS:
+                    values.append(getattr(batch, name))
 
     def _validate(self, progress: Progress | None) -> float:
         """Accuracy on the validation split, shown to the gate and written down."""
-        accuracy, _ = evaluate(self.model, self.dataset.validation)
+        accuracy, _ = evaluate(self.model, self._near("validation"))
         self.history["val_step"].append(self.step)
         self.history["val_accuracy"].append(accuracy)
         if self.config.penalty_weight > 0 and self.gate.look(self.step, accuracy) and progress:
@@ -232,8 +269,10 @@ class Trainer:
         return accuracy
 
     def _check_parameters(self) -> None:
-        for name, p in self.model.parameters().items():
-            if not bool(p.backend.xp.isfinite(p.data).all()):
+        parameters = self.model.parameters()
+        finite = [p.backend.xp.isfinite(p.data).all() for p in parameters.values()]
+        for name, whole in zip(parameters, self.model.backend.scalars(finite), strict=True):
+            if not whole:
                 raise NonFiniteError(
                     f"parameter {name} is not finite any more after step {self.step}; "
                     f"try a smaller learning rate than {self.optimizer.lr:g}"
