@@ -59,7 +59,8 @@ def build_parser() -> Parser:
         "--backend",
         choices=("auto", *BACKEND_NAMES),
         default=default.backend,
-        help="where it runs: auto takes numba where it imports, else numpy",
+        help="where it runs: auto takes numba where it imports, else numpy, unless the "
+        "environment variable MINIFBI_BACKEND names one",
     )
     group.add_argument(
         "--dtype", choices=("float32", "float64"), default=default.dtype, help="precision"

@@ -34,9 +34,22 @@ def test_by_name(backend):
     assert alexnet(backend=backend).backend is one
 
 
-def test_auto_takes_numba_where_it_runs():
+def test_auto_takes_numba_where_it_runs(monkeypatch):
+    monkeypatch.delenv("MINIFBI_BACKEND", raising=False)
     expected = "numba" if backend_status()["numba"] == "ok" else "numpy"
     assert get_backend("auto").name == expected
+
+
+def test_auto_takes_what_the_environment_names(monkeypatch):
+    monkeypatch.setenv("MINIFBI_BACKEND", "numpy")
+    assert get_backend("auto").name == "numpy"
+    assert alexnet().backend.name == "numpy"
+    monkeypatch.setenv("MINIFBI_BACKEND", "")  # as good as unset
+    assert get_backend("auto").name in ("numpy", "numba")
+    monkeypatch.setenv("MINIFBI_BACKEND", "gpu")
+    with pytest.raises(ConfigError, match=r"MINIFBI_BACKEND is 'gpu'.*'cupy'"):
+        get_backend("auto")
+    assert get_backend("numpy").name == "numpy"  # a name that was given counts
 
 
 def test_unknown():

@@ -16,6 +16,7 @@ from minifbi.errors import BackendUnavailableError, ConfigError
 
 __all__ = [
     "BACKEND_NAMES",
+    "PREFERRED",
     "Array",
     "Backend",
     "Pair",
@@ -26,6 +27,7 @@ __all__ = [
 ]
 
 BACKEND_NAMES = ("numpy", "numba", "cupy")
+PREFERRED = "MINIFBI_BACKEND"  # the environment variable that says what "auto" is to take
 
 
 @cache
@@ -66,8 +68,9 @@ def get_backend(name: str | Backend = "auto") -> Backend:
     Parameters
     ----------
     name : {"auto", "numpy", "numba", "cupy"} or Backend
-        "auto" takes numba where it imports, else numpy.  A backend object is
-        returned as it is.
+        "auto" takes what the environment variable ``MINIFBI_BACKEND`` names, so that
+        notebooks can be run on another backend without a change; where it names nothing,
+        numba where it imports, else numpy.  A backend object is returned as it is.
 
     Returns
     -------
@@ -77,22 +80,24 @@ def get_backend(name: str | Backend = "auto") -> Backend:
     Raises
     ------
     ConfigError
-        If there is no backend of that name.
+        If there is no backend of that name, or of the name in ``MINIFBI_BACKEND``.
     BackendUnavailableError
         If the backend that was named cannot run here; the message says why.
     """
     if isinstance(name, Backend):
         return name
+    known = "expected one of 'auto', " + ", ".join(map(repr, BACKEND_NAMES))
+    if name == "auto":
+        name = os.environ.get(PREFERRED) or "auto"
+        if name not in ("auto", *BACKEND_NAMES):
+            raise ConfigError(f"the environment variable {PREFERRED} is {name!r}: {known}")
     if name == "auto":
         try:
             return _load("numba")
         except BackendUnavailableError:
             return _load("numpy")
     if name not in BACKEND_NAMES:
-        raise ConfigError(
-            f"unknown backend {name!r}: expected one of 'auto', "
-            + ", ".join(repr(known) for known in BACKEND_NAMES)
-        )
+        raise ConfigError(f"unknown backend {name!r}: {known}")
     return _load(name)
 
 

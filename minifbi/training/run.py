@@ -19,6 +19,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from minifbi.backends import Backend, backend_status, get_backend
+from minifbi.backends import PREFERRED, Backend, backend_status, get_backend
 from minifbi.datasets import Dataset, load_dataset
 from minifbi.errors import CheckpointError, ConfigError, MinifbiError, ShapeError
 from minifbi.layers import Sequential
@@ -187,7 +188,7 @@ def _why(asked: str, backend: Backend) -> str:
     """What there is to say about the choice of the backend."""
     notes = []
     if asked == "auto":
-        notes.append("chosen by auto")
+        notes.append(f"chosen by {PREFERRED if os.environ.get(PREFERRED) else 'auto'}")
         if backend.name == "numpy":
             notes.append(f"slow; {backend_status()['numba']}")
     if not backend.warm():
