@@ -173,8 +173,8 @@ def build_parser() -> Parser:
         "--resume",
         metavar="DIR",
         default=argparse.SUPPRESS,
-        help="go on with an interrupted run, with its own options; only --epochs, --threads and "
-        "--quiet may stand beside it",
+        help="go on with an interrupted run, with its own options; only --epochs, --backend, "
+        "--threads and --quiet may stand beside it",
     )
     group.add_argument("--quiet", action="store_true", help="print nothing but errors")
     return parser
@@ -199,11 +199,13 @@ def main(argv: Sequence[str] | None = None) -> int:
                 train(config, out, quiet=quiet)
             else:
                 given = {a.split("=")[0] for a in arguments if a.startswith("--")}
-                surplus = sorted(given - {"--resume", "--epochs", "--threads", "--quiet"})
+                beside = {"--resume", "--epochs", "--backend", "--threads", "--quiet"}
+                surplus = sorted(given - beside)
                 if surplus:
                     parser.error(f"--resume takes its options from {folder}; drop {surplus[0]}")
                 epochs = options["epochs"] if "--epochs" in given else None
-                resume(Path(folder), epochs=epochs, quiet=quiet)
+                backend = options["backend"] if "--backend" in given else None
+                resume(Path(folder), epochs=epochs, backend=backend, quiet=quiet)
         except KeyboardInterrupt:
             print(
                 f"\n{PROG}: interrupted; finished epochs are kept, "

@@ -101,6 +101,7 @@ def resume(
     folder: str | Path,
     *,
     epochs: int | None = None,
+    backend: str | None = None,
     dataset: Dataset | None = None,
     quiet: bool = False,
     figures: bool = True,
@@ -113,6 +114,9 @@ def resume(
         A run folder.
     epochs : int, optional
         Train up to this many epochs instead of those in the configuration.
+    backend : str, optional
+        Where to go on, if not where the run was: checkpoints fit every backend, and the
+        numbers agree to rounding.  config.json and result.json name this one then.
     dataset : Dataset, optional
         The data of the run, if it did not come from the configuration.
     quiet, figures : bool
@@ -144,6 +148,10 @@ def resume(
         _check_same_run(folder, config)
     if epochs is not None:
         config = dataclasses.replace(config, epochs=epochs)
+    chosen = ""
+    if backend is not None:
+        chosen = _why(backend, get_backend(backend))
+        config = dataclasses.replace(config, backend=get_backend(backend).name)
     data = dataset or _load_data(config)
     trainer = Trainer(config, data)
     if meta:
@@ -151,14 +159,18 @@ def resume(
     if trainer.epoch < config.epochs:  # not complete, or not any more
         write_json(folder / "config.json", {**config.to_dict(), "versions": _versions()})
         (folder / "result.json").unlink(missing_ok=True)
-    return _go_on(trainer, folder, quiet, figures=figures)
+    return _go_on(trainer, folder, quiet, chosen, figures)
 
 
 def _check_same_run(folder: Path, config: TrainConfig) -> None:
-    """Raise unless checkpoint.npz is that of the run that config.json describes."""
+    """Raise unless checkpoint.npz is that of the run that config.json describes.
+
+    Epochs and backend are what resuming may change: a kill before the next checkpoint leaves
+    the old ones there.
+    """
     ours, stored = config.to_dict(), _read_config(folder)
     for name, value in ours.items():
-        if name != "epochs" and name in stored and stored[name] != value:
+        if name not in ("epochs", "backend") and name in stored and stored[name] != value:
             raise CheckpointError(
                 f"{folder / 'checkpoint.npz'} belongs to another model or run: its {name} is "
                 f"{value!r}, config.json says {stored[name]!r}; nothing was changed"
