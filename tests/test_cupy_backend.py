@@ -12,7 +12,7 @@ import pytest
 import strict_cupy
 from helpers import command, small_mnist
 
-from minifbi import Tensor, backends, cli, doctor
+from minifbi import Tensor, backends, cli, diagnosis, doctor
 from minifbi.backends import backend_status, cupy_backend, cupy_device, get_backend
 from minifbi.datasets import Dataset, Split
 from minifbi.errors import (
@@ -287,7 +287,7 @@ def test_installed_twice(monkeypatch):
     )
     with pytest.raises(BackendUnavailableError, match=expected):
         cupy_device.load_cupy()
-    assert "INSTALLED TWICE" in doctor.versions()["cupy"]
+    assert "INSTALLED TWICE" in diagnosis.versions()["cupy"]
 
 
 @pytest.mark.parametrize(

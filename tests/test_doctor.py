@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import minifbi.datasets
-from minifbi import backends, doctor
+from minifbi import backends, diagnosis, doctor
 from minifbi.errors import DataError
 
 KEYS = {
@@ -45,7 +45,7 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert report["healthy"] is True
     assert report["versions"]["python"] == platform.python_version()
     assert report["versions"]["numpy"] == np.__version__
-    assert set(report["versions"]) == {"minifbi", "python", *doctor.PACKAGES}
+    assert set(report["versions"]) == {"minifbi", "python", *diagnosis.PACKAGES}
     assert report["backends"] == backends.backend_status()
     assert report["auto"] == backends.get_backend("auto").name
     assert report["mnist"] == {
@@ -106,8 +106,8 @@ def test_without_any_optional_package(
         backends._load.cache_clear()
     text = capsys.readouterr().out
     assert code == 0
-    assert report["versions"]["numba"] == doctor.MISSING
-    assert report["versions"]["cupy"] == doctor.MISSING
+    assert report["versions"]["numba"] == diagnosis.MISSING
+    assert report["versions"]["cupy"] == diagnosis.MISSING
     assert report["versions"]["minifbi"] == minifbi.__version__  # from the checkout
     assert report["numba"] is None
     assert report["auto"] == "numpy"
@@ -115,7 +115,7 @@ def test_without_any_optional_package(
     assert "numba" in report["backends"]["numba"]
     assert "pooch" in report["downloads"]["error"]
     assert report["blas"]["threads"] is None
-    assert text.count(doctor.MISSING) >= 6
+    assert text.count(diagnosis.MISSING) >= 6
 
 
 def test_a_broken_numba_is_reported(
@@ -168,23 +168,23 @@ def test_folders_from_the_environment(tmp_path: Path, monkeypatch: pytest.Monkey
     pytest.importorskip("numba")
     monkeypatch.setenv("MINIFBI_CACHE_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "kernels" / "deep"))
-    found = doctor.downloads()
+    found = diagnosis.downloads()
     assert found == {"folder": str(tmp_path / "data"), "exists": False, "writable": True}
-    state = doctor.numba_state()
+    state = diagnosis.numba_state()
     assert state is not None
     assert state["cache"] == str(tmp_path / "kernels" / "deep")
     assert state["cache_from"] == "NUMBA_CACHE_DIR"
     assert state["cache_writable"] is True
     assert list(tmp_path.iterdir()) == []  # nothing was made
     monkeypatch.setattr(os, "access", lambda *_: False)
-    assert doctor.downloads()["writable"] is False
-    assert doctor.numba_state()["cache_writable"] is False  # type: ignore[index]
+    assert diagnosis.downloads()["writable"] is False
+    assert diagnosis.numba_state()["cache_writable"] is False  # type: ignore[index]
 
 
 def test_kernels_are_kept_beside_their_source(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("numba")
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
-    state = doctor.numba_state()
+    state = diagnosis.numba_state()
     assert state is not None
     cache = Path(state["cache"])
     assert cache.name == "__pycache__"
