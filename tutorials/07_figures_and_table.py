@@ -58,6 +58,12 @@ def panels(rows, columns, width, height, **options):
     return fig, axes
 
 
+def screen(figure):
+    """A figure in the size of a screen; as it comes it is meant for print."""
+    figure.set_dpi(100)
+    return figure
+
+
 # The large run, which the authors of minifbi made with `python -m minifbi.reproduce`: five seeds,
 # all images. It is committed beside the documentation and is only read here, where it is there.
 PLACES = [Path("../docs"), Path("../../docs"), Path(minifbi.__file__).parent.parent / "docs"]
@@ -147,7 +153,7 @@ from minifbi.plots import plot_comparison, plot_densities, plot_scheme
 from minifbi.training.figures import example_image
 
 seven, label = example_image(digits)  # the first 7 of the test images, and its class
-plot_scheme(models["fbi"], seven, label, colorblind=COLORBLIND)
+screen(plot_scheme(models["fbi"], seven, label, colorblind=COLORBLIND))
 
 # %% [markdown]
 # Do its numbers fit together? With the passes of notebooks 4 and 5:
@@ -179,7 +185,7 @@ print(f"Eq. (4): 0.999 * {task:.3g} + 0.001 * {L_fbi:.3g} = {0.999 * task + 0.00
 
 # %% tags=["figure-2"]
 sides = {"conventional training": models["none"], "proposed training (FBI)": models["fbi"]}
-plot_comparison(sides, seven, label, colorblind=COLORBLIND)
+screen(plot_comparison(sides, seven, label, colorblind=COLORBLIND))
 
 # %% [markdown]
 # What do you see? Most people say: the right half is calmer, darker, has more empty maps and less
@@ -249,7 +255,7 @@ for method, a in maps.items():
 # the square root of the mean of their squares, and draw again. What is left is where they lie.
 
 # %% tags=["figure-2-rms"]
-plot_comparison(sides, seven, label, normalization="rms", colorblind=COLORBLIND)
+screen(plot_comparison(sides, seven, label, normalization="rms", colorblind=COLORBLIND))
 
 # %% [markdown]
 # The difference between left and right is now a different one from before, and a smaller one. Keep
@@ -319,12 +325,8 @@ np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3)
 # more focused, and at which layer?
 
 # %% tags=["figure-2-impostor"]
-plot_comparison(
-    {"conventional training": models["none"], "its impostor": impostor},
-    seven,
-    label,
-    colorblind=COLORBLIND,
-)
+pair = {"conventional training": models["none"], "its impostor": impostor}
+screen(plot_comparison(pair, seven, label, colorblind=COLORBLIND))
 
 # %% [markdown]
 # A measure that we want to trust must give the impostor the same number as its original. We shall
@@ -388,12 +390,8 @@ print(f"share of exact zeros in conv1: {(values == 0).mean():.0%}")
 # share of zeros as a number.
 
 # %% tags=["figure-3"]
-plot_densities(
-    activations["none"],
-    activations["fbi"],
-    names=("conventional training", "proposed training (FBI)"),
-    colorblind=COLORBLIND,
-)
+both = (activations["none"], activations["fbi"])
+screen(plot_densities(*both, names=tuple(sides), colorblind=COLORBLIND))
 
 # %% [markdown]
 # Mind the logarithmic axis: each line is a tenth of the one above it. The upper row shows the
@@ -680,7 +678,7 @@ import checks_07 as check
 def inverse_variance(a, scale):
     """1 / variance of a / s, where s is 1, or the RMS, mean or maximum of a."""
     # solution
-    # student: s = ...  # by the name in `scale`
+    # student: # s depends on the name in `scale`
     # student: return ...
     s = {
         "none": 1.0,
