@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
+from minifbi.errors import DataError
 from minifbi.reproduce.experiments import MAIN, Experiment
 from minifbi.reproduce.statistics import Difference, Summary, paired_difference, summarize
+from minifbi.training import TrainConfig
 
 TRAINING, ACTIVATION, EXPLANATION, CONFOUNDER = (
     "training",
@@ -94,3 +98,49 @@ class Results:
         """The convolutions that were measured."""
         layers = dict.fromkeys(key.layer for key in self.keys(ACTIVATION, group))
         return [layer for layer in layers if layer != ALL_LAYERS]
+
+
+COLUMNS = ("group", "setting", "method", "model", "dataset", "seed", "kind", "measure", "layer")
+
+
+def read_values(path: str | Path) -> Results:
+    """Read ``values.csv`` of a reproduction, to ask it questions of one's own.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file, as ``python -m minifbi.reproduce`` writes it.
+
+    Returns
+    -------
+    Results
+        Its numbers have the six digits of the file.  The configurations of its experiments
+        know the network, the data set and the seed; everything else is at its default.
+
+    Raises
+    ------
+    DataError
+        If the file is not such a one.
+    OSError
+        If it cannot be read.
+    """
+    with Path(path).open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        missing = {*COLUMNS, "value"} - set(reader.fieldnames or ())
+        if missing:
+            raise DataError(
+                f"{path} has no column {sorted(missing)[0]!r}; expected values.csv of "
+                "`python -m minifbi.reproduce`, with the columns "
+                f"{', '.join((*COLUMNS, 'value'))}"
+            )
+        return Results([_value(row, f"{path}, line {reader.line_num}") for row in reader])
+
+
+def _value(row: dict[str, str], where: str) -> Value:
+    try:
+        number = float(row["value"]) if row["value"] else None
+        config = TrainConfig(model=row["model"], dataset=row["dataset"], seed=int(row["seed"]))
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{where}: {error}; expected a line of values.csv") from None
+    experiment = Experiment(row["group"], row["method"], row["setting"], config)
+    return Value(experiment, Key(row["kind"], row["measure"], row["layer"]), number)
