@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -31,11 +32,15 @@ def run_command(main: Callable[[], int], prog: str) -> int:
     2 for wrong arguments, 1 for anything else that went wrong, 130 after Ctrl-C.
     Bugs keep their traceback.
     """
+    _mend_streams()
     try:
         with clear_device_errors():
             code = main()
         sys.stdout.flush()
         return code
+    except KeyboardInterrupt:
+        print(f"\n{prog}: interrupted", file=sys.stderr)
+        return 130
     except ConfigError as error:
         print(f"{prog}: error: {error} (see --help)", file=sys.stderr)
         return 2
@@ -53,3 +58,19 @@ def run_command(main: Callable[[], int], prog: str) -> int:
     except MemoryError:
         print(f"{prog}: error: out of memory; try a smaller --batch-size", file=sys.stderr)
         return 1
+
+
+def _mend_streams() -> None:
+    """Let printing never be what stops a command.
+
+    A stream that was closed (``>&-``) is opened on the null device: else the next file that
+    is opened would get its number, and with it whatever a library prints.  A letter that the
+    terminal's encoding lacks is printed as an escape.
+    """
+    for name in ("stdin", "stdout", "stderr"):  # descriptors 0, 1 and 2, the lowest free first
+        if getattr(sys, name) is None:
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

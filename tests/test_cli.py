@@ -22,6 +22,7 @@ FILES = {
     "config.json",
     "metrics.jsonl",
     "checkpoint.npz",
+    "previous.npz",
     "best.npz",
     "curves.png",
     "activations.png",

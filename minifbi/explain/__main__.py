@@ -107,7 +107,7 @@ def explain(options: argparse.Namespace) -> int:
     from minifbi.plots import plot_heatmaps, save_figure
     from minifbi.plots.figure import check_place
     from minifbi.training import load_model
-    from minifbi.training.run import load_run_data
+    from minifbi.training.loading import load_run_data
 
     check_place(options.out)  # before the work, not after
     methods = list(dict.fromkeys(getattr(options, "method", ["lrp-0"])))

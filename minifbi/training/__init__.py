@@ -3,10 +3,12 @@
 from minifbi.training.checkpoint import load_checkpoint, save_checkpoint
 from minifbi.training.config import TrainConfig
 from minifbi.training.evaluation import evaluate, evaluate_penalty
-from minifbi.training.folder import RunFolderError, default_folder
+from minifbi.training.folder import default_folder
 from minifbi.training.gate import Gate
+from minifbi.training.loading import load_model
+from minifbi.training.lock import RunFolderError
 from minifbi.training.regularized_step import regularized_step
-from minifbi.training.run import load_model, resume, train
+from minifbi.training.run import resume, train
 from minifbi.training.threads import set_threads
 from minifbi.training.three_step import Losses, three_step
 from minifbi.training.trainer import Trainer

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
-from minifbi.errors import MinifbiError
+from minifbi.errors import CheckpointError
 from minifbi.training.config import TrainConfig
+from minifbi.training.lock import RunFolderError
 
 FILES = (
     "config.json",
     "metrics.jsonl",
     "checkpoint.npz",
+    "previous.npz",
     "best.npz",
     "curves.png",
     "activations.png",
     "result.json",
 )
-
-
-class RunFolderError(MinifbiError):
-    """A folder that cannot take, or does not hold, a run."""
 
 
 def default_folder(config: TrainConfig) -> Path:
@@ -37,21 +37,54 @@ def default_folder(config: TrainConfig) -> Path:
     return folder
 
 
-def claim_folder(folder: Path) -> None:
-    """Make the folder of a new run.
-
-    Raises
-    ------
-    RunFolderError
-        If it holds a run already (nothing is touched), or cannot be made.
-    """
+def check_free(folder: Path) -> None:
+    """Raise RunFolderError if the folder holds a run already; nothing is touched."""
     found = [name for name in FILES if (folder / name).exists()]
     if found:
         raise RunFolderError(
             f"{folder} already holds a run ({', '.join(found)}); nothing was changed. "
             f"Choose another --out, or go on with --resume {folder}"
         )
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of a new run.
+
+    Raises
+    ------
+    RunFolderError
+        If it cannot be made.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunFolderError(f"cannot make the folder {folder}: {error.strerror}") from error
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what a kill in the middle of writing has left behind."""
+    for name in FILES:
+        for leftover in folder.glob(f".{name}.*.tmp"):
+            leftover.unlink(missing_ok=True)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The options in config.json.
+
+    Raises
+    ------
+    RunFolderError
+        If there is no such file.
+    CheckpointError
+        If it is damaged.
+    """
+    try:
+        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        values.pop("versions", None)
+    except FileNotFoundError:
+        raise RunFolderError(
+            f"{folder} holds no run: it has neither checkpoint.npz nor config.json"
+        ) from None
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"cannot read {folder / 'config.json'}: {error}") from error
+    return dict(values)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from typing import Any, TextIO
 
@@ -48,7 +50,8 @@ class Progress:
         self.quiet, self.label = quiet, label
         stream = stream or sys.stderr
         self.bar: Any = None
-        if not quiet and stream.isatty():
+        # without a console, or with 2>&-, there is no standard error
+        if not quiet and stream is not None and stream.isatty():
             from tqdm import tqdm
 
             self.bar = tqdm(
@@ -71,13 +74,31 @@ class Progress:
             self.bar.update(images)
 
     def say(self, text: str) -> None:
-        """Print a line without tearing the bar."""
-        if self.quiet:
+        """Print a line without tearing the bar.
+
+        Once nobody reads any more (``| head``) or a full disk takes no more (``> log``), it
+        is said on standard error, and the run goes on quietly.
+        """
+        if self.quiet or sys.stdout is None:
             return
-        if self.bar is not None:
-            self.bar.write(text, file=sys.stdout)
-        else:
-            print(text, flush=True)
+        try:
+            if self.bar is not None:
+                self.bar.write(text, file=sys.stdout)
+            else:
+                print(text, flush=True)
+        except OSError as error:
+            self.quiet = True
+            # what Python has kept back goes nowhere, or it would fail again at the end
+            silence = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(silence, sys.stdout.fileno())
+            os.close(silence)
+            self.warn(f"nothing more is printed ({error.strerror}), the run goes on")
+
+    @staticmethod
+    def warn(text: str) -> None:
+        """Print a line on standard error, also if quiet."""
+        with contextlib.suppress(OSError):
+            print(text, file=sys.stderr, flush=True)
 
     def gate(self, gate: Gate, accuracy: float) -> None:
         """The gate opened."""

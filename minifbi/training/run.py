@@ -4,6 +4,7 @@
 config.json            all options, the backend that was chosen, versions
 metrics.jsonl          one JSON object an epoch
 checkpoint.npz         everything to go on from the last finished epoch
+previous.npz           the same, of the epoch before; taken if checkpoint.npz is damaged
 best.npz               the same, of the epoch with the best validation accuracy
 curves.png             losses, accuracy, the gate's moment
 activations.png        one test image through the net, in the manner of Fig. 2
@@ -12,42 +13,51 @@ result.json            the final numbers; only a finished run has it
 
 Every file is written whole or not at all.  checkpoint.npz is the truth:
 metrics.jsonl is made from it anew each epoch, so that the two never disagree.
+A second run into the same folder is refused as long as the first one lives.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import errno
 import importlib
-import json
 import os
 import platform
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from minifbi.backends import PREFERRED, Backend, backend_status, get_backend
-from minifbi.datasets import Dataset, load_dataset
-from minifbi.errors import CheckpointError, ConfigError, MinifbiError, ShapeError
-from minifbi.layers import Sequential
-from minifbi.models import build_model
-from minifbi.training.checkpoint import load_checkpoint, save_checkpoint, write_json, write_text
+from minifbi.datasets import Dataset
+from minifbi.errors import CheckpointError, ConfigError
+from minifbi.training.checkpoint import write_json
 from minifbi.training.config import TrainConfig
 from minifbi.training.evaluation import evaluate
 from minifbi.training.figures import draw_run
-from minifbi.training.folder import FILES, RunFolderError, claim_folder, default_folder
+from minifbi.training.folder import (
+    check_free,
+    default_folder,
+    make_folder,
+    read_config,
+    remove_leftovers,
+)
 from minifbi.training.from_config import describe_regularizer
+from minifbi.training.loading import load_data
+from minifbi.training.lock import FolderLock, RunFolderError
 from minifbi.training.progress import Progress, describe_epoch
+from minifbi.training.saving import (
+    give_up,
+    put_previous_first,
+    read_last,
+    save_epoch,
+    write_log,
+)
 from minifbi.training.trainer import Trainer
 
-
-def _load_data(config: TrainConfig) -> Dataset:
-    """What the configuration names; a folder goes by its own name, unless it is a known set's."""
-    name: str | None = config.dataset
-    if config.data_dir is not None and config.dataset == TrainConfig.dataset:
-        name = Path(config.data_dir).name
-    return load_dataset(name or "data", data_dir=config.data_dir, num_classes=config.num_classes)
+# What resuming may change.  config.json says it first: a kill before the next checkpoint leaves
+# one with the old values.
+CHANGEABLE = ("epochs", "backend")
 
 
 def train(
@@ -70,7 +80,7 @@ def train(
     quiet : bool
         Print nothing.
     figures : bool
-        Draw curves.png and activations.png at the end; this needs matplotlib.
+        Draw curves.png and activations.png at the end, where there is matplotlib.
 
     Returns
     -------
@@ -89,12 +99,15 @@ def train(
         config = dataclasses.replace(config, regularizer_weight=config.penalty_weight)
     if config.data_dir is not None:  # so that --resume finds it from anywhere
         config = dataclasses.replace(config, data_dir=str(Path(config.data_dir).resolve()))
-    data = dataset or _load_data(config)
+    data = dataset or load_data(config)
     trainer = Trainer(config, data)
     folder = default_folder(config) if out is None else Path(out)
-    claim_folder(folder)
-    write_json(folder / "config.json", {**config.to_dict(), "versions": _versions()})
-    return _go_on(trainer, folder, quiet, chosen, figures)
+    check_free(folder)
+    make_folder(folder)
+    with FolderLock(folder) as lock:
+        check_free(folder)  # again: another run may have come in before the lock was ours
+        write_json(folder / "config.json", {**config.to_dict(), "versions": _versions()})
+        return _go_on(trainer, folder, lock, quiet, chosen, figures)
 
 
 def resume(
@@ -133,61 +146,52 @@ def resume(
         If the folder holds no run, or its checkpoint cannot be used.
     """
     folder = Path(folder)
-    checkpoint = folder / "checkpoint.npz"
-    if checkpoint.exists():
-        arrays, meta = load_checkpoint(checkpoint)
-        values = meta.get("config")
-    else:  # killed before the first epoch was done: start again with the same options
-        arrays, meta = {}, {}
-        values = _read_config(folder)
+    if not folder.is_dir():
+        raise RunFolderError(f"{folder} holds no run: there is no such folder")
+    with FolderLock(folder) as lock:
+        arrays, meta, note = read_last(folder)
+        # without meta it was killed before its first epoch was done: it starts again
+        config = _resumed_config(folder, meta)
+        if epochs is not None:
+            config = dataclasses.replace(config, epochs=epochs)
+        chosen = ""
+        if backend is not None:
+            chosen = _why(backend, get_backend(backend))
+            config = dataclasses.replace(config, backend=get_backend(backend).name)
+        trainer = Trainer(config, dataset or load_data(config))
+        if meta:
+            trainer.load_state(arrays, meta)
+        if note:
+            put_previous_first(folder)
+            Progress.warn(note)
+        if trainer.epoch < config.epochs:  # not complete, or not any more
+            (folder / "result.json").unlink(missing_ok=True)
+            write_json(folder / "config.json", {**config.to_dict(), "versions": _versions()})
+        return _go_on(trainer, folder, lock, quiet, chosen, figures)
+
+
+def _resumed_config(folder: Path, meta: dict[str, Any]) -> TrainConfig:
+    """The options of the run, from its checkpoint and from config.json."""
+    stored = read_config(folder) if not meta or (folder / "config.json").exists() else {}
     try:
-        config = TrainConfig.from_dict(values)  # type: ignore[arg-type]
-    except (ConfigError, TypeError) as error:
+        config = TrainConfig.from_dict(meta["config"] if meta else stored)
+        newer = {name: stored[name] for name in CHANGEABLE if name in stored}
+        new_config = dataclasses.replace(config, **newer)
+    except (ConfigError, KeyError, TypeError) as error:
         raise CheckpointError(f"the configuration in {folder} cannot be used: {error}") from error
-    if meta and (folder / "config.json").exists():
-        _check_same_run(folder, config)
-    if epochs is not None:
-        config = dataclasses.replace(config, epochs=epochs)
-    chosen = ""
-    if backend is not None:
-        chosen = _why(backend, get_backend(backend))
-        config = dataclasses.replace(config, backend=get_backend(backend).name)
-    data = dataset or _load_data(config)
-    trainer = Trainer(config, data)
     if meta:
-        trainer.load_state(arrays, meta)
-    if trainer.epoch < config.epochs:  # not complete, or not any more
-        write_json(folder / "config.json", {**config.to_dict(), "versions": _versions()})
-        (folder / "result.json").unlink(missing_ok=True)
-    return _go_on(trainer, folder, quiet, chosen, figures)
+        _check_same_run(folder, config, stored)
+    return new_config
 
 
-def _check_same_run(folder: Path, config: TrainConfig) -> None:
-    """Raise unless checkpoint.npz is that of the run that config.json describes.
-
-    Epochs and backend are what resuming may change: a kill before the next checkpoint leaves
-    the old ones there.
-    """
-    ours, stored = config.to_dict(), _read_config(folder)
-    for name, value in ours.items():
-        if name not in ("epochs", "backend") and name in stored and stored[name] != value:
+def _check_same_run(folder: Path, config: TrainConfig, stored: dict[str, Any]) -> None:
+    """Raise unless checkpoint.npz is that of the run that config.json, `stored`, describes."""
+    for name, value in config.to_dict().items():
+        if name not in CHANGEABLE and name in stored and stored[name] != value:
             raise CheckpointError(
                 f"{folder / 'checkpoint.npz'} belongs to another model or run: its {name} is "
                 f"{value!r}, config.json says {stored[name]!r}; nothing was changed"
             )
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    try:
-        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        values.pop("versions", None)
-    except FileNotFoundError:
-        raise RunFolderError(
-            f"{folder} holds no run: it has neither checkpoint.npz nor config.json"
-        ) from None
-    except (OSError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"cannot read {folder / 'config.json'}: {error}") from error
-    return dict(values)
 
 
 def _versions() -> dict[str, str]:
@@ -209,21 +213,17 @@ def _why(asked: str, backend: Backend) -> str:
 
 
 def _go_on(
-    trainer: Trainer, folder: Path, quiet: bool, note: str = "", figures: bool = True
+    trainer: Trainer,
+    folder: Path,
+    lock: FolderLock,
+    quiet: bool,
+    note: str = "",
+    figures: bool = True,
 ) -> dict[str, Any]:
     """Train the epochs that are left, and finish the folder."""
-    if figures:
-        try:  # before hours of training, not after
-            importlib.import_module("minifbi.plots")
-        except ImportError as error:
-            raise MinifbiError(
-                f"figures need matplotlib: {error}; `pip install matplotlib`"
-            ) from error
     config, images = trainer.config, len(trainer.dataset.train)
     label = trainer.regularizer.label
-    for name in FILES:  # what a kill in the middle of writing has left behind
-        for leftover in folder.glob(f".{name}.*.tmp"):
-            leftover.unlink(missing_ok=True)
+    remove_leftovers(folder)
     progress = Progress(config.epochs * images, trainer.epoch * images, quiet, label=label)
     try:
         progress.say(
@@ -231,29 +231,49 @@ def _go_on(
             f"{config.epochs} epochs, {describe_regularizer(config)}, into {folder}, "
             f"backend {config.backend}{note}"
         )
+        if not lock.supported:
+            progress.say(f"{folder} has no locks: let no other run write into it")
+        figures = figures and _can_draw(progress, folder)
         if trainer.epoch:
             progress.say(f"resuming after epoch {trainer.epoch}")
         while trainer.epoch < config.epochs:
             record = trainer.run_epoch(progress)
-            arrays, meta = trainer.state()
-            if trainer.best["epoch"] == trainer.epoch:
-                save_checkpoint(folder / "best.npz", arrays, meta)
-            save_checkpoint(folder / "checkpoint.npz", arrays, meta)
-            _write_log(trainer, folder)
+            _check_place(folder, lock)
+            save_epoch(trainer, folder)
             progress.say(describe_epoch(record, config.epochs, label))
+        _check_place(folder, lock)
+        result = _finish(trainer, folder, figures)
+        accuracy = result["test_accuracy"]
+        progress.say(f"test accuracy {accuracy:.4f}; figures and numbers are in {folder}")
+        return result
+    except OSError as error:
+        raise give_up(trainer, folder, lock, error) from error
     finally:
         progress.close()
-    return _finish(trainer, folder, progress, figures)
 
 
-def _write_log(trainer: Trainer, folder: Path) -> None:
-    text = "".join(json.dumps(record) + "\n" for record in trainer.records)
-    write_text(folder / "metrics.jsonl", text)
+def _check_place(folder: Path, lock: FolderLock) -> None:
+    """Raise unless the folder still is the one in which the run began."""
+    if not lock.is_ours():
+        raise FileNotFoundError(errno.ENOENT, "gone or replaced during the run", str(folder))
 
 
-def _finish(trainer: Trainer, folder: Path, progress: Progress, figures: bool) -> dict[str, Any]:
+def _can_draw(progress: Progress, folder: Path) -> bool:
+    """Whether there is matplotlib; said before hours of training, not after."""
+    try:
+        importlib.import_module("minifbi.plots")
+    except ImportError as error:
+        progress.say(
+            f"no figures, they need matplotlib ({error}): `pip install matplotlib`, and "
+            f"--resume {folder} draws them later"
+        )
+        return False
+    return True
+
+
+def _finish(trainer: Trainer, folder: Path, figures: bool) -> dict[str, Any]:
     """Test once, draw, and write result.json last: it says that the run is complete."""
-    _write_log(trainer, folder)  # again: a kill may have come between checkpoint and log
+    write_log(trainer, folder)  # again: a kill may have come between checkpoint and log
     dataset, config, last = trainer.dataset, trainer.config, trainer.records[-1]
     accuracy, loss = evaluate(trainer.model, dataset.test)
     result: dict[str, Any] = {
@@ -277,78 +297,4 @@ def _finish(trainer: Trainer, folder: Path, progress: Progress, figures: bool) -
     if figures:
         draw_run(trainer, folder)
     write_json(folder / "result.json", result)
-    progress.say(f"test accuracy {accuracy:.4f}; figures and numbers are in {folder}")
     return result
-
-
-def load_run_data(meta: Mapping[str, Any], data_dir: str | Path | None = None) -> Dataset:
-    """The data set that a checkpoint was trained on.
-
-    Parameters
-    ----------
-    meta : mapping
-        What :func:`load_model` returns beside the model.
-    data_dir : path, optional
-        Folder with the four IDX files, where they are not what the configuration names.
-
-    Raises
-    ------
-    MinifbiError
-        If the data cannot be loaded, or its images are not those of the model.
-    """
-    config = TrainConfig.from_dict(meta["config"])
-    if data_dir is not None:
-        config = dataclasses.replace(config, data_dir=str(data_dir))
-    data = _load_data(config)
-    if list(data.image_shape) != list(meta["input_shape"]):
-        raise ShapeError(
-            f"images of {data.name} are {data.image_shape}, the model was trained on "
-            f"{tuple(meta['input_shape'])}; give the data of the run with data_dir"
-        )
-    return data
-
-
-def load_model(
-    checkpoint: str | Path, *, backend: str = "auto"
-) -> tuple[Sequential, dict[str, Any]]:
-    """Rebuild a trained model from ``checkpoint.npz`` or ``best.npz``.
-
-    Parameters
-    ----------
-    checkpoint : path
-        The file, or a run folder (its checkpoint.npz is taken then).
-    backend : str
-        Any: a model may be trained on one backend and used on another.
-
-    Returns
-    -------
-    model : Sequential, in evaluation mode
-    meta : dict
-        What else the checkpoint says: "config", "epoch", "records", ...
-
-    Raises
-    ------
-    CheckpointError
-        If the file cannot be used.
-    """
-    path = Path(checkpoint)
-    arrays, meta = load_checkpoint(path / "checkpoint.npz" if path.is_dir() else path)
-    try:
-        stored = meta["config"]
-        # these and no more: a regularizer of one's own need not be known to use the model
-        config = TrainConfig.from_dict(
-            {name: stored[name] for name in ("model", "dtype", "bias") if name in stored}
-        )
-        model = build_model(
-            config.model,
-            input_shape=tuple(meta["input_shape"]),
-            num_classes=meta["num_classes"],
-            bias=config.bias,
-            backend=backend,
-            dtype=np.dtype(config.dtype),
-        )
-        model.load_state_dict(arrays["parameters"])
-    except (KeyError, TypeError, ConfigError) as error:
-        raise CheckpointError(f"{path} does not describe a model: {error}") from error
-    model.eval()
-    return model, meta
