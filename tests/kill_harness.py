@@ -15,14 +15,14 @@ moments (or evenly over them, if fewer kills are asked for):
     at random moments of the whole command, from its start as a new process; also killed
     again while it resumes
 
-by SIGKILL, SIGTERM and SIGINT in turn.  Then it is resumed until it is complete.  Between
+each by SIGKILL, SIGTERM or SIGINT.  Then it is resumed until it is complete.  Between
 kill and resume every file in the folder must be whole, and hold each epoch that was
 announced.  In the end parameters, optimiser state, histories, random generators, log,
 result and figures must be those of the undisturbed run, bit for bit; only the clock
 ("seconds") may differ.
 
-    python tests/kill_harness.py                          # every moment, some 20 minutes
-    python tests/kill_harness.py --kills 200 --modes lines bytes
+    python tests/kill_harness.py                              # every moment of every kind
+    python tests/kill_harness.py --kills 200 --kinds lines bytes
 
 No part of pytest's suite but used by it (tests/test_kills.py).
 """
@@ -30,7 +30,6 @@ No part of pytest's suite but used by it (tests/test_kills.py).
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import shutil
@@ -39,105 +38,21 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-import numpy as np
 from helpers import write_idx_folder
+from kill_moments import Plan, check_whole, content
 
 from minifbi import train as command
-from minifbi.cli import run_command
 from minifbi.errors import CheckpointError
-from minifbi.training import load_checkpoint
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-MODES = ("lines", "bytes", "resumed", "random")
+KINDS = ("lines", "bytes", "resumed", "random")
 EPOCHS = 3
-SAVE_PATH = tuple(
-    os.sep + os.path.join("minifbi", *name.split("/"))
-    for name in (
-        "training/checkpoint.py",
-        "training/folder.py",
-        "training/lock.py",
-        "training/run.py",
-        "training/saving.py",
-        "training/figures.py",
-        "plots/figure.py",
-    )
-)
-FRACTIONS = (0.0, 0.5, 1.0, 2.0)  # of a file's bytes; 1: all but one, 2: all
-
-
-class Plan:
-    """What happens to a child: the signal comes at the n-th moment of a kind.
-
-    Parameters
-    ----------
-    kind : {"lines", "bytes"}
-    moment : int
-        From 1; 0 only counts the moments.
-    number : signal
-    """
-
-    def __init__(self, kind: str, moment: int = 0, number: int = signal.SIGKILL) -> None:
-        self.kind, self.moment, self.number = kind, moment, number
-        self.seen = 0
-
-    def reached(self) -> None:
-        """One moment more; the signal, if it is the one."""
-        self.seen += 1
-        if self.seen == self.moment:
-            os.kill(os.getpid(), self.number)
-
-    def arm(self) -> None:
-        """Watch this process."""
-        if self.kind == "lines":
-            sys.settrace(self._trace)
-        else:
-            self._open, os.fdopen = os.fdopen, self._watched
-
-    def _trace(self, frame: FrameType, event: str, _: Any) -> Any:
-        if not frame.f_code.co_filename.endswith(SAVE_PATH):
-            return None
-        if event == "line":
-            self.reached()
-        return self._trace
-
-    def _watched(self, *arguments: Any, **options: Any) -> Any:
-        file = self._open(*arguments, **options)
-        return _Watched(file, self) if "w" in getattr(file, "mode", "") else file
-
-
-class _Watched:
-    """An open file whose writes reach the disk in pieces, with a moment after each."""
-
-    def __init__(self, file: Any, plan: Plan) -> None:
-        self._file, self._plan = file, plan
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-    def __enter__(self) -> _Watched:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._file.close()
-
-    def write(self, content: Any) -> int:
-        """Write the content in pieces."""
-        content, done = bytes(content), 0
-        for fraction in FRACTIONS:
-            end = {1.0: len(content) - 1, 2.0: len(content)}.get(
-                fraction, int(fraction * len(content))
-            )
-            self._file.write(content[done:end])
-            self._file.flush()
-            done = max(done, end)
-            self._plan.reached()
-        return len(content)
 
 
 class Harness:
@@ -148,17 +63,19 @@ class Harness:
     place : Path
         Everything is written there.
     figures : bool
-        Whether the runs draw; it takes most of their time.
+        Whether the runs draw; it takes most of their time, and "random" kills do it anyway.
     """
 
-    def __init__(self, place: Path, figures: bool = True) -> None:
-        self.place = place
-        self.figures = figures
+    def __init__(self, place: Path, figures: bool = False) -> None:
+        self.place, self.figures = place, figures
         self.data = write_idx_folder(place / "data", train=240, test=60)
         self.whole = place / "whole"
-        self.seen: Counter[str] = Counter()
-        code, self.moments = self.count(self.start(self.whole), "lines")
-        assert code == 0, "the undisturbed run failed"
+        self.moments = {"lines": self.count(self.start(self.whole), "lines")}
+        self.moments["bytes"] = self.count(self.start(place / "counted"), "bytes")
+        self.half = place / "half"  # killed after its first epoch, while it wrote the second
+        self.child(self.start(self.half), Plan("lines", self.moments["lines"] // 2))
+        copy = place / "copy"
+        self.moments["resumed"] = self.count(self.interrupted(copy), "lines")
 
     # ---- one run -----------------------------------------------------------------------
     def start(self, out: Path) -> list[str]:
@@ -202,6 +119,8 @@ class Harness:
                     os.write(writing, str(plan.seen).encode())
             except KeyboardInterrupt:
                 code = 130  # outside of what the command guards
+            except BaseException:
+                traceback.print_exc()
             finally:
                 sys.stdout.flush()
                 os._exit(code)
@@ -222,29 +141,19 @@ class Harness:
         sys.stdout = os.fdopen(1, "w", closefd=False)
         sys.stderr = os.fdopen(2, "w", closefd=False)
 
-    def count(self, arguments: list[str], kind: str) -> tuple[int, int]:
-        """Run undisturbed; exit code and number of moments."""
-        code, moments, _ = self.child(arguments, Plan(kind))
-        return code, moments
+    def count(self, arguments: list[str], kind: str) -> int:
+        """How many moments an undisturbed run has."""
+        code, moments, printed = self.child(arguments, Plan(kind))
+        if code != 0:
+            raise AssertionError(f"the undisturbed run failed: {printed}")
+        return moments
 
     # ---- what must hold ----------------------------------------------------------------
     def check_between(self, out: Path, printed: str) -> None:
         """After a kill: every file is whole, and holds each epoch that was announced."""
         announced = [line for line in printed.splitlines() if line.startswith("epoch ")]
         epoch = int(announced[-1].split()[1].partition("/")[0]) if announced else 0
-        for name in ("checkpoint.npz", "previous.npz", "best.npz"):
-            if (out / name).exists():
-                _, meta = load_checkpoint(out / name)  # raises if it is not whole
-                if name == "checkpoint.npz" and meta["epoch"] < epoch:
-                    raise AssertionError(f"epoch {epoch} was announced and is not kept")
-            elif name == "checkpoint.npz" and epoch:
-                raise AssertionError(f"epoch {epoch} was announced and there is no {name}")
-        for name in ("config.json", "result.json"):
-            if (out / name).exists():
-                json.loads((out / name).read_text())
-        if (out / "metrics.jsonl").exists():
-            for line in (out / "metrics.jsonl").read_text().splitlines():
-                json.loads(line)
+        check_whole(out, epoch)
 
     def check_end(self, out: Path) -> None:
         """The run is the undisturbed one, bit for bit, but for the clock."""
@@ -281,57 +190,119 @@ class Harness:
         return True
 
     def interrupted(self, out: Path) -> list[str]:
-        """A run that was killed after its first epoch, while it wrote the second."""
-        source = self.place / "half"
-        if not source.exists():
-            moment = self.moments // 2
-            self.child(self.start(source), Plan("lines", moment, signal.SIGKILL))
-        shutil.copytree(source, out)
+        """A folder whose run was killed before, and how to go on with it."""
+        shutil.copytree(self.half, out)
         return self.again(out)
 
-    def random_kills(self, rng: random.Random, duration: float, number: int) -> int:
-        """One run as a process of its own, killed at random moments until it is complete."""
-        kills = 0
+    def kill_at_random(self, rng: random.Random, seconds: float, most: int = 8) -> Iterator[int]:
+        """One run as a process of its own, killed at random moments until it is complete.
+
+        Parameters
+        ----------
+        rng : Random
+        seconds : float
+            How long an undisturbed run takes.
+        most : int
+            Kills after which it may end.
+
+        Yields
+        ------
+        int
+            The signal of each kill.
+        """
         with tempfile.TemporaryDirectory(dir=self.place) as folder:
             out = Path(folder) / "out"
-            while not (out / "result.json").exists():
+            code, done = 1, 0
+            while code != 0:
+                number = rng.choice(SIGNALS)
                 process = subprocess.Popen(
                     [sys.executable, "-m", "minifbi.train", *self.again(out)],
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
                     text=True,
-                    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+                    # a shell starts its background jobs deaf to Ctrl-C
+                    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
                 )
-                # one in five is left alone, so that it ends some day
-                time.sleep(rng.uniform(0, duration) if rng.random() < 0.8 else 0)
-                if rng.random() < 0.8:
+                if done < most:
+                    time.sleep(rng.uniform(0, seconds))
                     process.send_signal(number)
                 printed, _ = process.communicate()
-                if process.returncode not in (0, 130, -number):
-                    raise AssertionError(f"exit code {process.returncode}: {printed[-2000:]}")
-                kills += process.returncode != 0
+                code = process.returncode
+                # Ctrl-C while Python itself still starts ends as Python ends it
+                if "Traceback" in printed and "KeyboardInterrupt" not in printed:
+                    raise AssertionError(f"exit code {code}: {printed[-2000:]}")
                 if out.exists():
                     self.check_between(out, printed)
+                if code != 0:
+                    done += 1
+                    yield number
             self.finish(out)
-        return kills
 
 
-def content(path: Path) -> Any:
-    """What a file says, without the clock."""
-    if path.suffix == ".npz":
-        arrays, meta = load_checkpoint(path)
-        meta = {**meta, "seconds": 0, "records": [timeless(r) for r in meta["records"]]}
-        return meta, {
-            group: {name: (a.dtype.str, a.shape, a.tobytes()) for name, a in named.items()}
-            for group, named in arrays.items()
-        }
-    if path.suffix == ".json":
-        return timeless(json.loads(path.read_text()))
-    if path.suffix == ".jsonl":
-        return [timeless(json.loads(line)) for line in path.read_text().splitlines()]
-    return path.read_bytes()
+def jobs(harness: Harness, kinds: list[str], kills: int) -> Iterator[tuple[str, Plan]]:
+    """The kills at chosen moments: all, or `kills` of each kind, spread over the moments."""
+    for kind in kinds:
+        if kind == "random":
+            continue
+        places = range(1, harness.moments[kind] + 1)
+        every = [(place, number) for place in places for number in SIGNALS]
+        if kills:
+            step = len(places) / kills
+            every = [(places[int(i * step)], SIGNALS[i % 3]) for i in range(kills)]
+        for place, number in every:
+            yield kind, Plan("bytes" if kind == "bytes" else "lines", place, number)
 
 
-def timeless(record: dict[str, Any]) -> dict[str, Any]:
-    """A record without the clock."""
-    return {name: value for name, value in record.items() if name != "seconds"}
+def main() -> int:
+    """Run the kills that the command line asks for; 1 if a run was lost or differs."""
+    parser = argparse.ArgumentParser(description="Kill training runs, resume, compare.")
+    parser.add_argument("--kills", type=int, default=0, help="of each kind; 0: every moment")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--seed", type=int, default=0, help="of the random moments")
+    options = parser.parse_args()
+    rng, counts, failures = random.Random(options.seed), Counter(), 0
+    begin = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        harness = Harness(Path(folder))
+        print(f"moments: {harness.moments}", flush=True)
+        for kind, plan in jobs(harness, options.kinds, options.kills):
+            start = harness.interrupted if kind == "resumed" else harness.start
+            try:
+                killed = harness.kill(start, plan)
+                counts[kind, signal.Signals(plan.number).name if killed else "came too late"] += 1
+                if counts.total() % 100 == 0:
+                    print(f"{counts.total()} kills, {failures} failures", flush=True)
+            except (AssertionError, CheckpointError, ValueError) as error:
+                failures += 1
+                print(f"FAILED {kind} {plan.moment} {plan.number}: {error}", flush=True)
+        if "random" in options.kinds:
+            failures += random_runs(Path(folder) / "random", rng, options.kills or 200, counts)
+    for (kind, number), count in sorted(counts.items()):
+        print(f"{kind:<8} {number:<13} {count:>6}")
+    kills = sum(count for (_, number), count in counts.items() if number != "came too late")
+    minutes = (time.perf_counter() - begin) / 60
+    print(f"{kills} kills, {failures} runs lost or differing, {minutes:.1f} minutes")
+    return 1 if failures else 0
+
+
+def random_runs(place: Path, rng: random.Random, kills: int, counts: Counter[Any]) -> int:
+    """Kill whole commands at random moments until there are `kills`; the failures."""
+    place.mkdir()
+    harness, done, failures = Harness(place, figures=True), 0, 0
+    begin = time.perf_counter()
+    arguments = harness.start(place / "timed")
+    subprocess.run([sys.executable, "-m", "minifbi.train", *arguments, "--quiet"], check=True)
+    seconds = 1.1 * (time.perf_counter() - begin)
+    while done < kills:
+        try:
+            for number in harness.kill_at_random(rng, seconds):
+                counts["random", signal.Signals(number).name] += 1
+                done += 1
+        except (AssertionError, CheckpointError, ValueError) as error:
+            failures += 1
+            print(f"FAILED random after {done}: {error}", flush=True)
+    return failures
+
+
+if __name__ == "__main__":
+    sys.exit(main())

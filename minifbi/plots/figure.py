@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from minifbi.errors import ConfigError
+from minifbi.training.checkpoint import write_atomically
 
 DPI = 150
 """Dots per inch of every figure: one of 12 inches is 1800 pixels wide."""
@@ -46,15 +46,10 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     """
     path = Path(path)
     check_place(path)
-    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with unfinished.open("xb") as file:
-            figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_atomically(
+        path,
+        lambda file: figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None}),
+    )
 
 
 def check_place(path: str | os.PathLike[str]) -> None:
