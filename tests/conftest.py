@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from minifbi import backends
 from minifbi.backends import backend_status
+from minifbi.training import TrainConfig, train
 
 sys.path.insert(0, str(Path(__file__).parent))  # for tests/oracles.py
 
@@ -57,3 +59,27 @@ def backend(request: pytest.FixtureRequest) -> str:
     if request.param == "cupy" and not GPU:
         request.getfixturevalue("strict")
     return request.param
+
+
+# a short real run, for the tests of what happens to its folder
+@pytest.fixture(scope="session")
+def tiny_config(tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
+    from helpers import write_idx_folder
+
+    data = write_idx_folder(tmp_path_factory.mktemp("data") / "digits", train=240, test=60)
+    return TrainConfig(
+        model="mlp", backend="numpy", data_dir=str(data), epochs=3, batch_size=32, gate_interval=3
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing happened to."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    train(tiny_config, out, quiet=True, figures=False)
+    return out
+
+
+@pytest.fixture
+def tiny_copy(tiny_run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_run, tmp_path / "copy"))

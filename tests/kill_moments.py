@@ -127,3 +127,10 @@ def content(path: Path) -> Any:
 def timeless(record: dict[str, Any]) -> dict[str, Any]:
     """A record without the clock."""
     return {name: value for name, value in record.items() if name != "seconds"}
+
+
+def assert_same(one: Path, other: Path, *, but: tuple[str, ...] = ()) -> None:
+    names = {path.name for path in one.iterdir()}
+    assert {path.name for path in other.iterdir()} - set(but) == names
+    for name in names:
+        assert content(one / name) == content(other / name), name

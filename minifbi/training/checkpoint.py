@@ -95,10 +95,10 @@ def keep_copy(path: Path, copy: Path) -> None:
     """
     spare = copy.with_name(f".{copy.name}.{secrets.token_hex(4)}.tmp")
     try:
+        if not path.exists():
+            return
         try:
             os.link(path, spare)
-        except FileNotFoundError:
-            return
         except OSError:  # a file system without hard links
             shutil.copyfile(path, spare)
         os.replace(spare, copy)
