@@ -1,0 +1,301 @@
+"""Grading: right answers count, wrong ones do not, and no notebook spoils another's marks."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+grading = pytest.importorskip("grading", reason="installed without tutorials")
+grade = pytest.importorskip("grade", reason="installed without tutorials")
+pytest.importorskip("IPython")
+
+TUTORIALS = Path(__file__).parent.parent / "tutorials"
+OURS = grading.tutorials_in()
+FIRST = "01_tensors_and_the_tape"
+
+CHECKS = """\
+from checks import function
+
+def double(answer):
+    return function(answer, lambda x: 2 * x, [(1.0,), (3.0,)], "double", praise="twice as much.")
+
+def square(answer):
+    return function(answer, lambda x: x * x, [(1.0,), (3.0,)], "square")
+
+def half(answer):
+    return function(answer, lambda x: x / 2, [(1.0,), (3.0,)], "half")
+"""
+IMPORT = "import checks_90 as check"
+NAMES = ("double", "square", "half")
+RIGHT = {"double": "2 * x", "square": "x**2", "half": "0.5 * x"}
+
+
+def answer(name, body):
+    return f"def {name}(x):\n    return {body}\n\ncheck.{name}({name})"
+
+
+def write(path, cells):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(new_notebook(cells=[new_code_cell(source) for source in cells]), path)
+    return path
+
+
+def cells_with(**changed):
+    """The cells of a solved notebook, with some of them changed."""
+    texts = {name: answer(name, RIGHT[name]) for name in NAMES} | changed
+    return [IMPORT, *texts.values()]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A tutorial of three exercises, in a folder of its own."""
+    folder = tmp_path_factory.mktemp("tutorials")
+    shutil.copy(TUTORIALS / "checks.py", folder)
+    (folder / "checks_90.py").write_text(CHECKS, encoding="utf-8")
+    write(folder / "90_small.ipynb", [IMPORT, *(answer(name, "...") for name in NAMES)])
+    return folder
+
+
+def graded(small, path, **limits):
+    """The marks of one notebook, by exercise."""
+    (submission,) = grading.collect(path.parent.parent, grading.tutorials_in(small))
+    grading.grade(submission, grading.Limits(**limits), small, threads=1)
+    assert [mark.exercise for mark in submission.marks] == list(NAMES)
+    return submission, {mark.exercise: mark for mark in submission.marks}
+
+
+# ---- what a notebook may do --------------------------------------------------------------
+def test_right_answers_in_their_own_way(small, tmp_path):
+    cells = [
+        IMPORT,
+        "%matplotlib inline\nimport matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()",
+        "from pathlib import Path\nPath('left_behind.txt').write_text('x')\nprint('much' * 10**6)",
+        answer("double", "...") + "\n",  # a first attempt; the second one counts
+        "import sys\nsys.exit()",
+        answer("double", "x + x"),
+        "def square(x):\n    return x * x",  # in two cells, and with another call
+        "answer = square\ncheck.square(answer)",
+        "half = lambda x: x / 2",  # its check is lost
+    ]
+    submission, marks = graded(small, write(tmp_path / "anna" / "90_small.ipynb", cells))
+    assert submission.points == 3, submission
+    assert marks["double"].message == "twice as much."
+    assert submission.problem == ""
+    assert submission.stopped == {5: "SystemExit: "}
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["90_small.ipynb", "anna"]
+
+
+def test_unsolved_and_wrong(small, tmp_path):
+    cells = cells_with(double=answer("double", "..."), square=answer("square", "2 * x"))
+    del cells[3]
+    submission, marks = graded(small, write(tmp_path / "ben" / "90_small.ipynb", cells))
+    assert submission.points == 0
+    assert "returned `...`" in marks["double"].message
+    assert "is 2; that is not it" in marks["square"].message
+    assert marks["half"].message == "half is not defined."
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no alarm on this system")
+def test_errors_endless_loops_and_memory(small, tmp_path):
+    cells = [
+        "while True:\n    try:\n        sum(range(1000))\n    except Exception:\n        pass",
+        *cells_with(
+            double="def double(x)\n    return 2 * x\n\ncheck.double(double)",
+            square="def square(x):\n    while True: pass\n\ncheck.square(square)",
+        ),
+    ]
+    cells.insert(2, "much = bytearray(10**15)")
+    cells.insert(2, "input('your name')")
+    path = write(tmp_path / "cleo" / "90_small.ipynb", cells)
+    submission, marks = graded(small, path, cell=0.5)
+    assert submission.points == 1, submission
+    assert "SyntaxError" in marks["double"].message
+    assert "its cell ran longer than 0.5 s" in marks["square"].message
+    assert marks["half"].passed
+    assert submission.stopped[1] == "it ran longer than 0.5 s"
+    assert submission.stopped[3].startswith("EOFError")
+    assert submission.stopped[4].startswith("MemoryError")
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no alarm on this system")
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("import os\nos._exit(3)", "its process ended (exit code 3) in code cell 3"),
+        (
+            "import signal\nsignal.signal(signal.SIGALRM, signal.SIG_IGN)\nwhile True: pass",
+            "stopped after 3 s in code cell 3",
+        ),
+    ],
+    ids=["dies", "never ends"],
+)
+def test_what_was_graded_stays(small, tmp_path, code, says):
+    path = write(tmp_path / "dan" / "90_small.ipynb", cells_with(square=code))
+    submission, marks = graded(small, path, notebook=3, cell=0.5)
+    assert marks["double"].passed
+    assert submission.points == 1
+    assert submission.problem == says
+    assert marks["half"].message == f"not reached: {says}"
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_children_end_with_the_notebook(small, tmp_path):
+    note = tmp_path / "pid.txt"
+    start = (
+        "import subprocess\nchild = subprocess.Popen(['sleep', '600'])\n"
+        f"open({str(note)!r}, 'w').write(str(child.pid))"
+    )
+    path = write(tmp_path / "in" / "eve" / "90_small.ipynb", [start, *cells_with()])
+    submission, _ = graded(small, path)
+    assert submission.points == 3
+    stat = Path("/proc", note.read_text(encoding="utf-8"), "stat")
+    assert not stat.exists() or stat.read_text(encoding="utf-8").split()[2] == "Z"
+
+
+def test_checks_that_were_tampered_with(small, tmp_path):
+    fake = "class check:\n    double = square = half = staticmethod(lambda f: print('✓ passed'))"
+    path = write(
+        tmp_path / "fritz" / "90_small.ipynb",
+        [IMPORT, fake, *(answer(name, "0 * x") for name in NAMES)],
+    )
+    (path.parent / "checks_90.py").write_text("passed = True", encoding="utf-8")
+    submission, _ = graded(small, path)
+    assert submission.points == 0
+
+
+# ---- whose and what ----------------------------------------------------------------------
+def test_what_is_collected(small, tmp_path):
+    ours = grading.tutorials_in(small)
+    write(tmp_path / "Müller Anna_123_file_" / "90_small (1).ipynb", cells_with())
+    write(tmp_path / "ben_90_small.ipynb", cells_with())
+    write(tmp_path / "carl" / "my work.ipynb", cells_with())  # known by its import
+    write(tmp_path / "dora" / "poem.ipynb", ["'roses are red'"])
+    write(tmp_path / "dora" / ".ipynb_checkpoints" / "90_small.ipynb", cells_with())
+    (tmp_path / "emil").mkdir()
+    texts = ["", "hello", "[]", "42", '{"cells": 3}', '{"nbformat": 4, "cells": [{}]}']
+    for number, text in enumerate(texts):
+        (tmp_path / f"broken{number}_90_small.ipynb").write_text(text, encoding="utf-8")
+    (tmp_path / "binary_90_small.ipynb").write_bytes(bytes(range(256)))
+    found = {s.student: s for s in grading.collect(tmp_path, ours)}
+    broken = [f"broken{n}" for n in range(len(texts))]
+    names = ["Müller Anna_123_file_", "ben", "carl", "dora", "emil", "binary", *broken]
+    assert sorted(found) == sorted(names)
+    for name in ("Müller Anna_123_file_", "ben", "carl"):
+        assert found[name].tutorial.stem == "90_small"
+        assert found[name].problem == ""
+    assert "none of the tutorials" in found["dora"].problem
+    assert found["emil"].problem == "no notebook in this folder"
+    for name in ("binary", *broken):
+        assert found[name].problem.startswith("not a notebook"), name
+        grading.grade(found[name], tutorials=small)
+        assert [mark.passed for mark in found[name].marks] == [False] * 3
+        assert "not a notebook" in found[name].marks[0].message
+
+
+def marked(student, passed, tutorial=None, message="m"):
+    tutorial = tutorial or OURS["checks_01"]
+    marks = [grading.Mark(e.name, i < passed, message) for i, e in enumerate(tutorial.exercises)]
+    return grading.Submission(student, Path(f"{student}.ipynb"), tutorial, marks=marks)
+
+
+def test_tables(tmp_path):
+    second = OURS["checks_02"]
+    found = [
+        marked("anna", 1),
+        marked("anna", 3),  # handed in twice: the better one counts
+        marked("anna", 4, second),
+        marked("=cmd()", 0, message="-1 is\nwrong"),
+        grading.Submission("emil", Path("emil"), problem="no notebook in this folder"),
+    ]
+    rows = grade.grades(found)
+    assert rows[0] == ["student", f"{FIRST} (of 4)", f"{second.stem} (of 4)", "points"]
+    assert rows[1:] == [["=cmd()", "0", "", "0"], ["anna", "3", "4", "7"], ["emil", "", "", "0"]]
+    grade.write_csv(tmp_path / "details.csv", grade.details(found))
+    with (tmp_path / "details.csv").open(encoding="utf-8-sig", newline="") as file:
+        read = list(csv.DictReader(file))
+    assert len(read) == 4 * 4 + 1
+    assert (read[12]["student"], read[12]["message"]) == ("'=cmd()", "'-1 is wrong")
+    assert (read[-1]["student"], read[-1]["message"]) == ("emil", "no notebook in this folder")
+
+
+# ---- our own notebooks -------------------------------------------------------------------
+def test_every_exercise_of_every_tutorial_is_found():
+    numbered = {path.stem for path in TUTORIALS.glob("[0-9]*.ipynb")}
+    assert {tutorial.stem for tutorial in OURS.values()} >= numbered
+    for tutorial in OURS.values():
+        assert tutorial.exercises
+        cells = grading.code_of(TUTORIALS / "solutions" / f"{tutorial.stem}.ipynb")
+        assert tuple(grading.exercises_in(cells)) == tutorial.exercises
+
+
+def run(*command):
+    environment = {**os.environ, "PYTHONPATH": str(TUTORIALS.parent), "COLUMNS": "200"}
+    return subprocess.run(
+        [sys.executable, *map(str, command)],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env=environment | {"PYTHONIOENCODING": "utf-8"},
+        timeout=300,
+    )
+
+
+@pytest.mark.slow
+def test_the_command_and_one_right_answer(tmp_path):
+    """The students' notebook with one right answer, and one that is typically wrong."""
+    cells = grading.code_of(TUTORIALS / f"{FIRST}.ipynb")
+    cells = [
+        c.replace("culprit = ...", "culprit = 'swish'").replace(
+            "def slopes_of_quotient(a, b):",
+            "def slopes_of_quotient(a, b):\n    return 1 / b, a / b**2",
+        )
+        for c in cells
+    ]
+    write(tmp_path / "in" / "gina" / f"{FIRST}.ipynb", cells)
+    done = run(TUTORIALS / "grade.py", tmp_path / "in", "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert f"gina: {FIRST} 1/4" in done.stdout
+    assert "grow or shrink" in done.stdout
+    with (tmp_path / "out" / "grades.csv").open(encoding="utf-8-sig", newline="") as file:
+        assert list(csv.reader(file)) == [
+            ["student", f"{FIRST} (of 4)", "points"],
+            ["gina", "1", "1"],
+        ]
+
+
+@pytest.mark.slow
+def test_pytest_grades_the_solution_and_what_is_no_notebook(tmp_path):
+    shutil.copy(TUTORIALS / "solutions" / f"{FIRST}.ipynb", tmp_path / f"hugo_{FIRST}.ipynb")
+    (tmp_path / "ida_02_convolution_three_ways.ipynb").write_text("hello", encoding="utf-8")
+    done = run(
+        *("-m", "pytest", "-p", "no:cacheprovider", TUTORIALS / "test_exercises.py"),
+        *("--notebooks", tmp_path),
+    )
+    assert "4 failed, 4 passed" in done.stdout, done.stdout
+    assert f"ida-{OURS['checks_02'].stem}-shapes_and_costs" in done.stdout
+    assert "not a notebook" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [(["nowhere"], "is no folder"), ([".", "--jobs", "0"], "--jobs must be above 0")],
+)
+def test_wrong_arguments(arguments, says, capsys):
+    with pytest.raises(SystemExit):
+        grade.main(arguments)
+    assert says in capsys.readouterr().err
+
+
+def test_nothing_to_grade(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        grade.main([str(tmp_path)])
+    assert "there are no notebooks" in capsys.readouterr().err
