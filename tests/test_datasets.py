@@ -1,64 +1,29 @@
 """Splits, data sets and where they come from."""
 
 import dataclasses
-import functools
-import gc
 import gzip
 import hashlib
-import http.server
 import shutil
-import struct
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from idx_folders import LABELS, PIXELS, STEMS
 
 import minifbi.datasets.loaders as loaders
 from minifbi.datasets import (
     Dataset,
     Split,
     load_dataset,
-    load_fashion_mnist,
-    load_idx_folder,
     load_mnist,
     split_train_validation,
-    write_idx,
 )
 from minifbi.errors import ConfigError, DataError
-
-STEMS = (
-    "train-images-idx3-ubyte",
-    "train-labels-idx1-ubyte",
-    "t10k-images-idx3-ubyte",
-    "t10k-labels-idx1-ubyte",
-)
-DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
-RNG = np.random.default_rng(0)
-PIXELS = RNG.integers(0, 256, size=(30, 5, 4), dtype=np.uint8)
-LABELS = (np.arange(30) % 10).astype(np.uint8)
-
-
-def fill(folder: Path, suffix: str = "", **replaced: np.ndarray) -> Path:
-    """Write a small data set: 24 training and 6 test images of 5 x 4 pixels."""
-    folder.mkdir(exist_ok=True)
-    arrays = {
-        "train_images": PIXELS[:24],
-        "train_labels": LABELS[:24],
-        "test_images": PIXELS[24:],
-        "test_labels": LABELS[24:],
-    } | replaced
-    for stem, array in zip(STEMS, arrays.values(), strict=True):
-        write_idx(folder / f"{stem}{suffix}", array)
-    return folder
-
 
 # ----------------------------------------------------------------- splits
 
@@ -353,246 +318,3 @@ def test_import_is_cheap() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"
-
-
-# ----------------------------------------------------------------- a folder
-
-
-@pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_folder(tmp_path: Path, suffix: str) -> None:
-    dataset = load_idx_folder(fill(tmp_path / "shapes", suffix))
-    assert dataset.name == "shapes"
-    assert dataset.image_shape == (1, 5, 4)
-    assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (22, 2, 6)
-    np.testing.assert_array_equal(dataset.train.images[:, 0], PIXELS[:22])
-    np.testing.assert_array_equal(dataset.validation.images[:, 0], PIXELS[22:24])
-    np.testing.assert_array_equal(dataset.test.images[:, 0], PIXELS[24:])
-    np.testing.assert_array_equal(dataset.validation.labels, LABELS[22:24])
-    np.testing.assert_array_equal(dataset.test.labels, LABELS[24:])
-
-
-def test_folder_has_its_own_classes_and_name(tmp_path: Path) -> None:
-    fill(tmp_path)
-    dataset = load_dataset("letters", data_dir=tmp_path, num_classes=12)
-    assert dataset.name == "letters"
-    assert dataset.num_classes == 12
-    assert dataset.class_names == tuple(str(i) for i in range(12))
-    # a known name is no download and no MNIST: it only names the folder's images
-    fashion = load_dataset("fashion-mnist", data_dir=str(tmp_path))
-    assert fashion.class_names[9] == "Ankle boot"
-    assert fashion.image_shape == (1, 5, 4)
-    assert load_dataset(data_dir=tmp_path).name == "mnist"
-    with pytest.raises(ConfigError, match="num_classes is 0"):
-        load_dataset(data_dir=tmp_path, num_classes=0)
-
-
-def test_names_with_dots_and_plain_before_compressed(tmp_path: Path) -> None:
-    fill(tmp_path)
-    for stem in STEMS[:2]:
-        (tmp_path / stem).rename(tmp_path / stem.replace("-idx", ".idx"))
-    (tmp_path / STEMS[2]).rename(tmp_path / f"{STEMS[2].replace('-idx', '.idx')}")
-    # a compressed file beside a plain one is not even opened
-    (tmp_path / f"{STEMS[2]}.gz").write_bytes(b"rubbish")
-    (tmp_path / f"{STEMS[3]}.gz").write_bytes(b"rubbish")
-    # nor is a folder with the name of a file
-    (tmp_path / STEMS[0]).mkdir()
-    dataset = load_idx_folder(tmp_path)
-    np.testing.assert_array_equal(dataset.test.images[:, 0], PIXELS[24:])
-
-
-def test_folder_with_missing_files(tmp_path: Path) -> None:
-    fill(tmp_path, ".gz")
-    (tmp_path / f"{STEMS[1]}.gz").unlink()
-    (tmp_path / f"{STEMS[2]}.gz").unlink()
-    with pytest.raises(DataError) as caught:
-        load_idx_folder(tmp_path)
-    message = str(caught.value)
-    assert f"{tmp_path}: missing {STEMS[1]}, {STEMS[2]};" in message
-    assert all(stem in message for stem in STEMS)
-    for wrong in (tmp_path / "nothing", tmp_path / f"{STEMS[0]}.gz"):
-        with pytest.raises(DataError, match="cannot be read as a folder"):
-            load_idx_folder(wrong)
-
-
-@pytest.mark.parametrize(
-    ("replaced", "parts"),
-    [
-        ({"train_labels": LABELS[:23]}, ("24 images and 23 labels", STEMS[0], STEMS[1])),
-        ({"test_labels": LABELS[:7]}, ("6 images and 7 labels", STEMS[2], STEMS[3])),
-        ({"test_images": PIXELS[24:, :3]}, ("test images are", "(1, 3, 4)", "(1, 5, 4)")),
-        ({"train_images": PIXELS[:11], "train_labels": LABELS[:11]}, ("11 images", "12")),
-        ({"test_images": PIXELS[:0], "test_labels": LABELS[:0]}, ("0 images", STEMS[2])),
-        ({"test_labels": PIXELS[:6, 0, 0] * 0 + 10}, ("label 10 at index 0", STEMS[3])),
-        ({"train_labels": np.eye(24, dtype=np.uint8)}, ("(24, 24)", STEMS[1])),
-        ({"train_images": PIXELS[:24, 0]}, ("(24, 4)", "(N, H, W)", STEMS[0])),
-    ],
-)
-def test_folder_whose_files_do_not_fit(
-    tmp_path: Path, replaced: dict[str, np.ndarray], parts: tuple[str, ...]
-) -> None:
-    fill(tmp_path, **replaced)
-    with pytest.raises(DataError) as caught:
-        load_idx_folder(tmp_path)
-    for part in parts:
-        assert part in str(caught.value)
-
-
-def test_index_in_a_message_is_the_index_in_the_file(tmp_path: Path) -> None:
-    labels = LABELS[:24].copy()
-    labels[23] = 200  # the second image of the validation set
-    fill(tmp_path, train_labels=labels)
-    with pytest.raises(DataError, match="label 200 at index 23"):
-        load_idx_folder(tmp_path)
-
-
-# ----------------------------------------------------------------- downloads
-
-
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder and remembers what was asked for."""
-
-    requested: ClassVar[list[str]] = []
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        self.requested.append(self.path)
-
-
-# After a refused request, pooch leaves closing its connection to the garbage collector.
-uses_server = pytest.mark.filterwarnings("ignore::ResourceWarning")
-
-
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, str]]:
-    """A folder with a small "Fashion-MNIST" and the address where it is served."""
-    folder = fill(tmp_path / "served", ".gz")
-    sums = {
-        f"{stem}.gz": hashlib.sha256((folder / f"{stem}.gz").read_bytes()).hexdigest()
-        for stem in STEMS
-    }
-    monkeypatch.setattr(loaders, "FASHION_MNIST_SHA256", sums)
-    monkeypatch.delenv("MINIFBI_CACHE_DIR", raising=False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(QuietHandler, "requested", [])
-    handler = functools.partial(QuietHandler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
-        thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        yield folder, f"http://127.0.0.1:{httpd.server_port}/"
-        httpd.shutdown()
-        thread.join()
-    gc.collect()  # now, so that what pooch leaves open is not reported in some other test
-
-
-@uses_server
-def test_download_then_cache(
-    server: tuple[Path, str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    _, url = server
-    cache = tmp_path / "cache"
-    dataset = load_fashion_mnist(cache, base_url=url)
-    assert dataset.name == "fashion-mnist"
-    assert dataset.class_names[0] == "T-shirt/top"
-    np.testing.assert_array_equal(dataset.test.images[:, 0], PIXELS[24:])
-    captured = capfd.readouterr()
-    assert captured.out == ""
-    assert captured.err.count("\n") == 1
-    assert "31 MB" in captured.err
-    names = sorted(path.name for path in (cache / "fashion-mnist").iterdir())
-    assert names == sorted(f"{stem}.gz" for stem in STEMS)  # and no temporary file
-
-    # the second time, nothing is asked for and nothing said
-    assert len(QuietHandler.requested) == 4
-    load_fashion_mnist(cache, base_url=url)
-    assert len(QuietHandler.requested) == 4
-    assert capfd.readouterr().err == ""
-
-    # a damaged file in the cache is replaced
-    (cache / "fashion-mnist" / f"{STEMS[3]}.gz").write_bytes(b"rubbish")
-    load_fashion_mnist(cache, base_url=url)
-    assert len(QuietHandler.requested) == 5
-
-
-@uses_server
-def test_cache_from_environment_and_by_name(
-    server: tuple[Path, str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    _, url = server
-    monkeypatch.setenv("MINIFBI_CACHE_DIR", str(tmp_path / "from-environment"))
-    load_fashion_mnist(progress=False, base_url=url)
-    assert capfd.readouterr().err == ""
-    assert len(list((tmp_path / "from-environment" / "fashion-mnist").iterdir())) == 4
-    # filled, the cache serves load_dataset without the network
-    assert load_dataset("fashion-mnist").name == "fashion-mnist"
-    # an argument goes before the environment
-    load_fashion_mnist(tmp_path / "argument", progress=False, base_url=url)
-    assert len(list((tmp_path / "argument" / "fashion-mnist").iterdir())) == 4
-
-
-def failed_download(cache: Path, url: str) -> str:
-    with pytest.raises(DataError) as caught:
-        load_fashion_mnist(cache, progress=False, base_url=url)
-    message = str(caught.value)
-    assert url in message
-    assert "--data-dir" in message
-    return message
-
-
-@uses_server
-def test_download_of_missing_file(server: tuple[Path, str], tmp_path: Path) -> None:
-    folder, url = server
-    (folder / f"{STEMS[2]}.gz").unlink()
-    assert "404" in failed_download(tmp_path / "cache", url)
-
-
-@uses_server
-def test_download_of_wrong_content(server: tuple[Path, str], tmp_path: Path) -> None:
-    folder, url = server
-    path = folder / f"{STEMS[1]}.gz"
-    path.write_bytes(path.read_bytes()[:-1] + b"\xff")
-    message = failed_download(tmp_path / "cache", url)
-    assert STEMS[1] in message
-    # the wrong file is not kept, under no name
-    kept = [path.name for path in (tmp_path / "cache" / "fashion-mnist").iterdir()]
-    assert kept == [f"{STEMS[0]}.gz"]
-
-
-@uses_server
-def test_download_without_server_or_place(server: tuple[Path, str], tmp_path: Path) -> None:
-    _, url = server
-    failed_download(tmp_path / "cache", "http://127.0.0.1:1/")  # nobody listens on port 1
-    (tmp_path / "file").write_bytes(b"")
-    failed_download(tmp_path / "file", url)
-
-
-needs_debian = pytest.mark.skipif(
-    not DEBIAN_FASHION.is_dir(), reason="Debian's package dataset-fashion-mnist is not installed"
-)
-
-
-@needs_debian
-def test_fashion_mnist_from_debian() -> None:
-    dataset = load_dataset("fashion-mnist", data_dir=DEBIAN_FASHION)
-    sizes = (len(dataset.train), len(dataset.validation), len(dataset.test))
-    assert sizes == (55_000, 5_000, 10_000)
-    assert dataset.image_shape == (1, 28, 28)
-    # 6,000 and 1,000 of each class
-    training = np.concatenate([dataset.train.labels, dataset.validation.labels])
-    assert np.bincount(training).tolist() == [6000] * 10
-    assert np.bincount(dataset.test.labels).tolist() == [1000] * 10
-    assert dataset.class_names[dataset.train.labels[0]] == "Ankle boot"
-
-
-@needs_debian
-@pytest.mark.parametrize(
-    ("stem", "time"),
-    list(zip(STEMS, [1504176606, 1504176606, 1504176627, 1504176627], strict=True)),
-)
-def test_fashion_mnist_check_sums_are_those_of_the_published_files(stem: str, time: int) -> None:
-    """Debian took the name and the time out of the gzip headers; with them, the sums agree."""
-    stripped = (DEBIAN_FASHION / f"{stem}.gz").read_bytes()
-    head = b"\x1f\x8b\x08\x08" + struct.pack("<I", time) + b"\0\x03" + stem.encode() + b"\0"
-    published = head + stripped[10:]
-    assert hashlib.sha256(published).hexdigest() == loaders.FASHION_MNIST_SHA256[f"{stem}.gz"]

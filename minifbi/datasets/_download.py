@@ -1,11 +1,62 @@
 """Download the files of a data set into a cache folder."""
 
+import contextlib
 import logging
 import os
 import sys
+import time
 from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlsplit
 
 from minifbi.errors import DataError
+
+TIMEOUT = 30.0  # seconds in which a server must say something
+ABANDONED = 3600.0  # seconds after which an unfinished file is that of a killed download
+THIS_COMPUTER = ("localhost", "127.0.0.1", "::1")
+
+
+class _Bounded:
+    """A file that takes so many bytes and no more."""
+
+    def __init__(self, file: IO[bytes], limit: int) -> None:
+        self.file, self.left = file, limit
+
+    def write(self, content: bytes) -> None:
+        self.left -= len(content)
+        if self.left < 0:
+            raise DataError("the server sends more than the whole data set is long")
+        self.file.write(content)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def check_url(url: str) -> None:
+    """Raise DataError unless it is an https address, or one of this computer."""
+    parts = urlsplit(url)
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in THIS_COMPUTER):
+        raise DataError(f"{url} is no https address")
+
+
+def _fetch(url: str, path: str, limit: int) -> None:
+    """Download one file, of at most `limit` bytes."""
+    from pooch import HTTPDownloader
+
+    def check(response: Any, **_: Any) -> None:  # also where a redirection leads
+        check_url(response.url)
+
+    downloader = HTTPDownloader(timeout=TIMEOUT, hooks={"response": check})
+    with open(path, "wb") as file:
+        downloader(url, _Bounded(file, limit), None)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Delete what killed downloads have left behind, and not what another one writes now."""
+    for path in folder.glob("tmp*"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > ABANDONED:
+                path.unlink()
 
 
 def download(
@@ -31,7 +82,7 @@ def download(
     progress : bool
         Whether to announce a download on standard error.
     megabytes : int
-        The size that is announced.
+        The size that is announced, and that no file exceeds.
 
     Returns
     -------
@@ -41,7 +92,8 @@ def download(
     Raises
     ------
     DataError
-        If a file cannot be brought there, or has another check sum.
+        If a file cannot be brought there, or has another check sum, or the address is not an
+        https one.
     """
     # Imported here, because nothing else needs it.
     import pooch
@@ -55,7 +107,9 @@ def download(
     logger.setLevel(logging.WARNING)  # pooch reports every file otherwise
     try:
         paths = []
+        _remove_abandoned(folder)
         for filename, checksum in checksums.items():
+            check_url(base_url)
             # retrieve() downloads to a temporary file and moves it into place only if the
             # check sum is right.
             path = pooch.retrieve(
@@ -63,6 +117,7 @@ def download(
                 known_hash=f"sha256:{checksum}",
                 fname=filename,
                 path=folder,
+                downloader=lambda url, path, _: _fetch(url, path, megabytes * 2**20),
             )
             paths.append(Path(path))
         return paths
