@@ -43,13 +43,12 @@ import os
 import time
 
 import matplotlib.pyplot as plt
+import numba
 import numpy as np
 from llvmlite.binding import get_host_cpu_name
 from minifbi import get_backend
 
-numba_backend = get_backend("numba")  # first: it also sets how idle threads of Numba wait
-import numba
-
+numba_backend = get_backend("numba")  # before any kernel runs: it says how idle threads wait
 FAST = os.environ.get("MINIFBI_FAST") == "1"  # fewer repeats; for the tests
 THREADS = numba.get_num_threads()
 
@@ -1087,8 +1086,7 @@ check.intensity(intensity)
 # %%
 def strides(shape, order, itemsize):
     # solution
-    # student: result = [0] * len(shape)
-    # student: # begin with the fastest axis: what is its stride? And the next one's?
+    # student: # begin with [0] * len(shape), and fill in the stride of the fastest axis first
     # student: return ...
     result, distance = [0] * len(shape), itemsize
     for axis in reversed(order):
@@ -1108,8 +1106,8 @@ check.strides(strides)
 # %%
 def blocked(a, b, size):
     # solution
-    # student: product = np.zeros((a.shape[0], b.shape[1]), a.dtype)
-    # student: # three loops over blocks: rows of a, columns of b, and what is summed over
+    # student: # begin with np.zeros((a.shape[0], b.shape[1]), a.dtype); then three loops over
+    # student: # blocks: rows of a, columns of b, and what is summed over
     # student: return ...
     product = np.zeros((a.shape[0], b.shape[1]), a.dtype)
     for i in range(0, a.shape[0], size):

@@ -19,10 +19,10 @@
 # short program. That is also what a training step does, with the pixels of activation maps. This
 # tutorial shows how the same training runs there, and what one has to think about differently.
 #
-# **You need no GPU to read and run it.** Where there is a card and CuPy, the cells run on the card.
-# Where there is none, they run on the processor and say so. What only a card can do, we rebuild on a
-# small scale: a queue that works through its orders in the background, and threads that are run one
-# after the other.
+# **You need no GPU to read and run it.** Where there is a card and CuPy, the cells run on the
+# card. Where there is none, they run on the processor and say so. What only a card can do, we
+# rebuild on a small scale: a queue that works through its orders in the background, and threads
+# that are run one after the other.
 #
 # When you are done, you will be able to
 #
@@ -33,8 +33,8 @@
 # 5. move a training run from one backend to another,
 # 6. understand what `python -m minifbi.doctor` says about your card.
 #
-# You need [notebook 9](09_kernels.ipynb), above all strides and arithmetic intensity. It takes about
-# 25 minutes.
+# You need [notebook 9](09_kernels.ipynb), above all strides and arithmetic intensity. It takes
+# about 25 minutes.
 
 # %%
 import os
@@ -72,12 +72,12 @@ print("cupy backend:", status["cupy"].partition(";")[0])
 #
 # | word | meaning |
 # |---|---|
-# | *host*, *device* | the CPU with its memory, and the GPU with its own. Arrays lie in one of them. |
+# | *host*, *device* | the CPU with its memory, and the GPU with its own; an array lies in one |
 # | *kernel* | here: a function that runs on the device, once for each thread |
 # | *launch* | the host's order to run a kernel with so many threads |
 # | *block* | a group of threads, for example 256, that run on the same part of the GPU |
 # | *grid* | all blocks of a launch |
-# | *warp* | 32 threads of a block that always do the same instruction together |
+# | *warp* | 32 threads of a block that run together, as a rule the same instruction at a time |
 # | *stream* | the queue of orders that the device works through, one after the other |
 #
 # What does it need? **Many results that can be computed independently of each other**, by the same
@@ -89,20 +89,22 @@ print("cupy backend:", status["cupy"].partition(";")[0])
 # %%
 from minifbi import alexnet, load_dataset
 from minifbi.backends import Backend
+from minifbi.backends.numpy_backend import NumpyBackend
 from minifbi.training import three_step
 
-orders = []  # (name, elements of the result)
+KERNELS = sorted(set(Backend.__abstractmethods__) - {"asarray", "to_numpy"})
+orders, running = [], []  # (name, elements of the result); what is being computed
 
 
 def noting(name):
-    original = getattr(type(cpu_backend), name)
+    original = getattr(NumpyBackend, name)
 
     def method(self, *arguments, **options):
-        depth = len(running)
+        outermost = not running  # not what one kernel asks of another
         running.append(name)
         result = original(self, *arguments, **options)
         running.pop()
-        if depth == 0:  # not what one kernel asks of another
+        if outermost:
             first = result[0] if isinstance(result, tuple) else result
             orders.append((name, int(np.prod(first.shape))))
         return result
@@ -110,10 +112,7 @@ def noting(name):
     return method
 
 
-running = []
-cpu_backend = get_backend("numpy")
-KERNELS = sorted(name for name in Backend.__abstractmethods__ if name not in ("asarray", "to_numpy"))
-Noting = type("Noting", (type(cpu_backend),), {name: noting(name) for name in KERNELS})
+Noting = type("Noting", (NumpyBackend,), {name: noting(name) for name in KERNELS})
 
 BATCH = 32 if FAST else 128
 images, labels = load_dataset("mnist").train.batch(slice(0, BATCH))
@@ -134,22 +133,23 @@ groups = {
     "dense layers": (BLUE, "s", ("dense",)),
     "all others": (GREY, "^", ("",)),
 }
-place = {k: next(g for g, v in groups.items() if n.startswith(v[2])) for k, (n, _) in enumerate(orders)}
+kind = [next(g for g, v in groups.items() if name.startswith(v[2])) for name, _ in orders]
 for name, (color, mark, _) in groups.items():
-    where = [k for k, group in place.items() if group == name]
+    where = [k for k, group in enumerate(kind) if group == name]
     ax.plot(where, sizes[where], mark, color=color, label=name, ms=5)
 ax.axhline(10_000, color="black", lw=1, ls=":")
-ax.text(len(orders), 10_000, " 10,000", va="center", size=9)
+at_right = ("axes fraction", "data")
+ax.annotate(" 10,000", (1, 10_000), xycoords=at_right, va="center", size=9)
 ax.set(yscale="log", xlabel="call of a kernel, in order", ylabel="numbers computed")
 ax.set_title(f"one FBI step, batch {BATCH}: how much can be done at the same time?", size=10)
-ax.legend(frameon=False, fontsize=9, loc="lower center", ncols=3)
+fig.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=3)
 plt.show()
 
 # %% [markdown]
-# Nearly all of the work is in large arrays, whose elements do not depend on each other: it suits. A
-# number of calls compute very little, such as the last dense layer, and the weight gradients of small
-# layers. They cannot fill a GPU, and cost a launch all the same. That is why a GPU likes **large
-# batches**: the number of launches stays the same, and each does more.
+# Nearly all of the work is in large arrays, whose elements do not depend on each other: it suits.
+# A number of calls compute very little, such as the last dense layer, and the weight gradients of
+# small layers. They cannot fill a GPU, and cost a launch all the same. That is why a GPU likes
+# **large batches**: the number of launches stays the same, and each does more.
 #
 # ## 2. One code for two kinds of arrays
 #
@@ -158,8 +158,8 @@ plt.show()
 # but that interface runs on both. One only must not write `np.` where an array may be CuPy's. The
 # custom is to call the module `xp`. A backend of minifbi carries it as `backend.xp`.
 #
-# Here is a term of the paper's Eq. (3), $\|\mathbf a^+ - \mathbf a^-\|_1$ with $\mathbf a^- = \mathbf
-# a^+ \odot \mathbf r$, written once:
+# Here is a term of the paper's Eq. (3), $\|\mathbf a^+ - \mathbf a^-\|_1$ with $\mathbf a^- =
+# \mathbf a^+ \odot \mathbf r$, written once:
 
 
 # %%
@@ -185,13 +185,13 @@ np.testing.assert_allclose(backend.to_numpy(result), l1_term(np, a_host, r_host)
 #    `backend.asarray`, and results back, with `backend.to_numpy`.
 # 2. **`xp`, not `np`,** for everything that makes or takes arrays. (Types such as `np.float32` are
 #    shared.)
-# 3. **Do not look.** `float(x)`, `if x > 0:`, `print(x)` bring a number to the host. That works, but
-#    everything stops until it is there (section 3).
+# 3. **Do not look.** `float(x)`, `if x > 0:`, `print(x)` bring a number to the host. That works,
+#    but everything stops until it is there (section 3).
 # 4. **Random numbers come from the host.** One seed must mean one experiment, whatever the backend;
 #    so minifbi draws permutations and dropout masks with NumPy and carries them over.
 #
-# CuPy enforces rule 1 with an error. Without a card, we can have a taste of it from a class of a few
-# lines that is as strict:
+# CuPy enforces rule 1 with an error. Without a card, we can have a taste of it from a class of a
+# few lines that is as strict:
 
 
 # %%
@@ -227,9 +227,9 @@ for what, attempt in (
         print(f"{what}: {str(error)[:75]}")
 
 # %% [markdown]
-# minifbi's own tests use a larger class of this kind, `tests/strict_cupy.py`. It knows only functions
-# that CuPy has, refuses everything that CuPy refuses, and counts how often something looks at a
-# number. So most mistakes are found on machines without a card.
+# minifbi's own tests use a larger class of this kind, `tests/strict_cupy.py`. It knows only
+# functions that CuPy has, refuses everything that CuPy refuses, and counts how often something
+# looks at a number. So most mistakes are found on machines without a card.
 #
 # ## 3. The queue
 #
@@ -283,13 +283,14 @@ for _ in range(5):
 ordered = time.perf_counter()
 device.synchronize()
 done = time.perf_counter()
-print(f"five orders given in {1e3 * (ordered - start):.1f} ms, done after {1e3 * (done - start):.0f} ms")
+print(f"five orders given in {1e3 * (ordered - start):.1f} ms, ", end="")
+print(f"done after {1e3 * (done - start):.0f} ms")
 
 # %% [markdown]
 # Now the host may prepare the next step while the device computes this one. This works as long as
-# the host looks at nothing. Let us draw two ways to run four "training steps" of three kernels each.
-# The host needs 5 ms to prepare a step. In the first, it reads the loss after each step, as one
-# likes to do for a progress bar. In the second, it reads all losses at the end.
+# the host looks at nothing. Let us draw two ways to run four "training steps" of three kernels
+# each. The host needs 5 ms to prepare a step. In the first, it reads the loss after each step, as
+# one likes to do for a progress bar. In the second, it reads all losses at the end.
 
 
 # %%
@@ -337,23 +338,23 @@ plt.show()
 # In the first drawing, host and device take turns, and each waits for the other. In the second, the
 # device is busy from the first order to the last.
 #
-# minifbi's trainer therefore never looks at a number during a step. Losses are kept as arrays on the
-# device and read together: every 50 steps (before the validation accuracy that the gate wants),
-# and at the end of an epoch. All it takes in the code is one question to the backend:
+# minifbi's trainer therefore never looks at a number during a step. Losses are kept as arrays on
+# the device and read together: every 50 steps (before the validation accuracy that the gate
+# wants), and at the end of an epoch. All it takes in the code is one question to the backend:
 
 # %%
 import inspect
 
-from minifbi.backends.base import Backend
-from minifbi.training.trainer import Trainer
+from minifbi.training import Trainer
 
 lines = inspect.getsource(Trainer._update).splitlines()
 print("\n".join(line for line in lines if "asynchronous" in line or "_read(" in line))
 print(inspect.getsource(Backend.scalars))
 
 # %% [markdown]
-# This has a price, and it should be known. If a loss is not a number any more, the run stops up to 50
-# steps later than on a CPU. The message still names the step, and no checkpoint is written in between.
+# This has a price, and it should be known. If a loss is not a number any more, the run stops up
+# to 50 steps later than on a CPU. The message still names the step, and no checkpoint is written
+# in between.
 #
 # ## 4. How to time
 #
@@ -402,9 +403,9 @@ if not ON_GPU:
 #
 # ## 5. A kernel, line by line
 #
-# Where NumPy's interface would be wasteful, minifbi has kernels of its own, in CUDA, a dialect of C++.
-# All of them stand in one file, `minifbi/backends/cupy_kernels.cu`. The simplest one lets a gradient
-# pass where an activation was positive, the way back through a ReLU:
+# Where NumPy's interface would be wasteful, minifbi has kernels of its own, in CUDA, a dialect of
+# C++. All of them stand in one file, `minifbi/backends/cupy_kernels.cu`. The simplest one lets a
+# gradient pass where an activation was positive, the way back through a ReLU:
 
 # %%
 import re
@@ -422,13 +423,13 @@ print(re.search(r"#define EACH.*?\n.*?\n", SOURCE)[0])
 print(cuda("gate"))
 
 # %% [markdown]
-# Read it as the story of **one thread**. `__global__` marks a kernel. `T` is `float` or `double`, `I`
-# an integer type. Every thread runs the same lines, and differs in three numbers that the device
-# provides: `threadIdx.x`, its number in its block; `blockIdx.x`, the number of its block;
-# `blockDim.x`, the threads in a block. So `blockIdx.x * blockDim.x + threadIdx.x` is its number among
-# all threads, and that is the first element it computes. `gridDim.x` is the number of blocks. With
-# fewer threads than elements, each thread goes on with the element that lies one whole grid further:
-# a **grid-stride loop**.
+# Read it as the story of **one thread**. `__global__` marks a kernel. `T` is `float` or `double`,
+# `I` an integer type. Every thread runs the same lines, and differs in three numbers that the
+# device provides: `threadIdx.x`, its number in its block; `blockIdx.x`, the number of its block;
+# `blockDim.x`, the threads in a block. So `blockIdx.x * blockDim.x + threadIdx.x` is its number
+# among all threads, and that is the first element it computes. `gridDim.x` is the number of
+# blocks. With fewer threads than elements, each thread goes on with the element that lies one
+# whole grid further: a **grid-stride loop**.
 #
 # That is simple enough to be played in Python. A launch runs all threads, here one after the other:
 
@@ -455,48 +456,45 @@ for grid, block in ((4, 256), (2, 64), (1, 1)):
     print(f"{grid} block(s) of {block:3d} threads: all 1000 elements right")
 
 # %% [markdown]
-# The result does not depend on the launch. That is worth testing, and the order in which threads run
-# must not matter, either: each element is written by one thread alone, and no thread reads what
-# another has written.
+# The result does not depend on the launch. That is worth testing, and the order in which threads
+# run must not matter, either: each element is written by one thread alone, and no thread reads
+# what another has written.
 #
-# Where there is a card, the same lines run there. `RawKernel` compiles a text:
+# Where there is a card, the CUDA file itself is compiled, and its kernel launched. CuPy needs no
+# more than the text, the name, and the numbers of blocks and threads. (It passes Python's `int`
+# as `long long`, which is why the kernels take that.)
 
 # %%
-TEXT = r"""
-extern "C" __global__ void gate(const float* g, const float* a, float* out, long long total) {
-    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < total;
-         i += (long long)gridDim.x * blockDim.x)
-        out[i] = a[i] > 0 ? g[i] : 0;
-}
-"""
-expected = np.where(a > 0, g, 0).astype(np.float32)
+from minifbi.backends.cupy_backend import kernel_source
+
+g32, a32 = g.astype(np.float32), a.astype(np.float32)
 if ON_GPU:
-    kernel = xp.RawKernel(TEXT, "gate")
-    g_device, a_device = (backend.asarray(array.astype(np.float32)) for array in (g, a))
+    module = xp.RawModule(code=kernel_source("float", "int"), options=("-std=c++14",))
+    g_device, a_device = backend.asarray(g32), backend.asarray(a32)
     out = xp.empty(g_device.shape, np.float32)
-    kernel((4,), (256,), (g_device, a_device, out, len(g)))
-    np.testing.assert_array_equal(backend.to_numpy(out), expected)
+    module.get_function("gate")((4,), (256,), (g_device, a_device, out, len(g)))
+    np.testing.assert_array_equal(backend.to_numpy(out), np.where(a32 > 0, g32, 0))
     print("compiled, run on the GPU, and right")
 else:
-    print("No GPU: not compiled, not run. The Python threads above stand for it.")
+    print("No GPU: neither compiled nor run. The Python threads above stand for it.")
 
 # %% [markdown]
 # ### Windows as columns
 #
-# The heart of the convolution is `im2col` of notebook 2: every window becomes a column of a matrix,
-# and then one matrix product does the work (by cuBLAS, NVIDIA's library). Here is the kernel. `SIZES`
-# unpacks the geometry into short names: `C` channels, `N` images, `H`, `W` their size, `OH`, `OW` the
-# size of the result, `KH`, `KW` that of a window, then stride and padding.
+# The heart of the convolution is `im2col` of notebook 2: every window becomes a column of a
+# matrix, and then one matrix product does the work (by cuBLAS, NVIDIA's library). Here is the
+# kernel. `SIZES` unpacks the geometry into short names: `C` channels, `N` images, `H`, `W` their
+# size, `OH`, `OW` the size of the result, `KH`, `KW` that of a window, then stride and padding.
 
 # %%
 print(cuda("im2col"))
 
 # %% [markdown]
 # One thread computes one element of the matrix `columns`, number `i`. From `i` it finds out which
-# one that is: the matrix has the axes (C, KH, KW, N, OH, OW), and the last one is the fastest. So the
-# remainder of `i / OW` is the column `ox`; what is left, divided by `OH`, gives the row, and so on, like
-# seconds, minutes and hours out of a number of seconds. Then it knows which pixel it wants, and
-# fetches it, or 0 outside of the image.
+# one that is: the matrix has the axes (C, KH, KW, N, OH, OW), and the last one is the fastest. So
+# the remainder of `i / OW` is the column `ox`; what is left, divided by `OH`, gives the row, and
+# so on, like seconds, minutes and hours out of a number of seconds. Then it knows which pixel it
+# wants, and fetches it, or 0 outside of the image.
 #
 # In Python, for one thread:
 
@@ -528,17 +526,17 @@ for kernel, stride, padding in (((3, 3), (1, 1), (1, 1)), ((2, 3), (2, 1), (0, 2
 
 # %% [markdown]
 # Why (C, N, H, W), the channel first? Because the product of weights (O, C·KH·KW) and columns
-# (C·KH·KW, N·OH·OW) leaves its result as (O, N, OH, OW): the next layer finds its input in the order
-# that it wants, and nothing is ever transposed.
+# (C·KH·KW, N·OH·OW) leaves its result as (O, N, OH, OW): the next layer finds its input in the
+# order that it wants, and nothing is ever transposed.
 #
 # ### Neighbours
 #
-# Is this a *good* kernel? It computes nothing, so by notebook 9 only the bytes count. The 32 threads
-# of a warp fetch at the same moment. If their addresses lie side by side, the hardware makes few
-# fetches out of 32; memory comes in pieces of 32 bytes, 8 numbers of float32. If they are scattered,
-# it makes up to 32. Fetching side by side is called **coalesced**. It is notebook 9's cache line
-# again, with another moral: on a CPU *one* thread should walk through neighbours, on a GPU
-# *neighbouring threads* should.
+# Is this a *good* kernel? It computes nothing, so by notebook 9 only the bytes count. The 32
+# threads of a warp fetch at the same moment. If their addresses lie side by side, the hardware
+# makes few fetches out of 32; memory comes in pieces of 32 bytes, 8 numbers of float32. If they
+# are scattered, it makes up to 32. Fetching side by side is called **coalesced**. It is notebook
+# 9's cache line again, with another moral: on a CPU *one* thread should walk through neighbours,
+# on a GPU *neighbouring threads* should.
 #
 # Let us write down which addresses a warp reads, and how many pieces that makes. For comparison, a
 # kernel that gives each thread a *range* of elements, as one would do on a CPU:
@@ -566,28 +564,29 @@ class Reads:
 
 C, N, H, W = 16, 128, 14, 14  # the second convolution of the paper's network
 geometry = (C, N, H, W, H, W, 5, 5, 1, 1, 2, 2)
-total, threads = C * 25 * N * H * W, 256 * 8192
+total = C * 25 * N * H * W
+threads = total // 12  # twelve elements for each thread
 patterns = {}
-for name, strided in (("neighbouring threads, neighbouring elements", True), ("a range each", False)):
-    pieces, example = [], None
-    for warp_step in (0, 1, 2, 3):
+for name, strided in (
+    ("neighbouring threads, neighbouring elements", True),
+    ("a range each", False),
+):
+    pieces = []
+    for warp_step in range(4):  # the first four turns of one warp
         elements = addresses(strided, warp_step, total, threads)
         reads = Reads()
         for element in elements:
             im2col(int(element), total, reads, {}, *geometry)
-        places = np.array(reads.places)
-        pieces.append((len(set(places // 8)), len(set(elements // 8))))
-        if len(places) > 0 and example is None:
-            example = places, elements
-    patterns[name] = example
+        pieces.append((len({place // 8 for place in reads.places}), len(set(elements // 8))))
+    patterns[name] = elements
     read, written = np.mean(pieces, axis=0)
     print(f"{name}: a warp reads {read:.0f} pieces of memory and writes {written:.0f}")
 
 # %% tags=["hide-input"]
 fig, axes = plt.subplots(2, 1, figsize=(9, 3), layout="constrained")
-for ax, (name, (_, elements)) in zip(axes, patterns.items(), strict=True):
+for ax, (name, elements) in zip(axes, patterns.items(), strict=True):
     shift = elements - elements.min()
-    width = 32 * 6
+    width = 32 * 12
     for piece in range(0, width, 8):
         used = bool(np.any((shift >= piece) & (shift < piece + 8)))
         face = "#f3d9ae" if used else "white"
@@ -604,16 +603,16 @@ axes[1].set_xlabel("place in the result; a box is 32 bytes, red: written by a th
 plt.show()
 
 # %% [markdown]
-# The grid-stride loop is the right one: that is why `EACH` jumps a whole grid ahead instead of going
-# on to the next element.
+# The grid-stride loop is the right one: that is why `EACH` jumps a whole grid ahead instead of
+# going on to the next element.
 #
 # ### Sums without a race
 #
 # A sum over a large array is harder. If all threads add to one number, they get into each other's
-# way (the race of notebook 9). There are *atomic* additions, which do not, but then the order of the
-# additions, and so the rounding, is another one in each run. minifbi wants the same bits for the
-# same input. So a kernel leaves `parts` partial sums, one a thread, and a second, small sum finishes
-# the work. This is Eq. (3):
+# way (the race of notebook 9). There are *atomic* additions, which do not, but then the order of
+# the additions, and so the rounding, is another one in each run. minifbi wants the same bits for
+# the same input. So a kernel leaves `parts` partial sums, one a thread, and a second, small sum
+# finishes the work. This is Eq. (3):
 
 # %%
 print(cuda("l1_sums"))
@@ -638,10 +637,10 @@ np.testing.assert_allclose(sums.sum(), l1_term(np, x, ratio))
 # Look at the step of the inner loop: it is `parts`, so in each turn, neighbouring threads read
 # neighbours. Coalesced again.
 #
-# The same question, who writes where, decides how maps are pooled on the way back. Each window hands
-# its gradient to its winner, and windows may overlap. Written window by window, two threads could add
-# to the same pixel. So the kernel `max_scatter` has a thread for each *pixel*, which asks all windows
-# that reach it: are you mine?
+# The same question, who writes where, decides how maps are pooled on the way back. Each window
+# hands its gradient to its winner, and windows may overlap. Written window by window, two threads
+# could add to the same pixel. So the kernel `max_scatter` has a thread for each *pixel*, which
+# asks all windows that reach it: are you mine?
 
 # %%
 print(cuda("max_scatter"))
@@ -649,15 +648,13 @@ print(cuda("max_scatter"))
 # %% [markdown]
 # ## 6. The step as a whole
 #
-# The contract of a backend (`minifbi/backends/base.py`) is small: bring arrays there and back, the
-# three linear maps of a convolution, the same for dense layers, pooling with winners, and a few fused
-# kernels. Whoever fulfils it can train. The tape, the layers, the loss and the trainer do not know
-# where they run. Let us look at one step on each backend that works here. Loss and gradients must
-# agree to rounding:
+# The contract of a backend (`minifbi/backends/base.py`) is small: bring arrays there and back,
+# the three linear maps of a convolution, the same for dense layers, pooling with winners, and a
+# few fused kernels. Whoever fulfils it can train. The tape, the layers, the loss and the trainer
+# do not know where they run. Let us look at one step on each backend that works here. Loss and
+# gradients must agree to rounding:
 
 # %%
-from minifbi import Tensor
-
 small_images, small_labels = images[:16], labels[:16]
 results = {}
 for name in [name for name, state in status.items() if state == "ok"]:
@@ -678,10 +675,11 @@ if not ON_GPU:
     print("cupy   not here: nothing is said about it")
 
 # %% [markdown]
-# **Data.** Carrying a batch from host to device in each step would take time and would wait. MNIST's
-# training images are small as bytes, so all of them go to the device once, and each batch is gathered
-# and scaled to floats *there*, by the same permutation as on a CPU. Only that permutation travels,
-# once an epoch. The class for this is generic as well, so we can watch it with any backend:
+# **Data.** Carrying a batch from host to device in each step would take time and would wait.
+# MNIST's training images are small as bytes, so all of them go to the device once, and each batch
+# is gathered and scaled to floats *there*, by the same permutation as on a CPU. Only that
+# permutation travels, once an epoch. The class for this is generic as well, so we can watch it
+# with any backend:
 
 # %%
 from minifbi.training.resident import ResidentSplit
@@ -701,26 +699,277 @@ print("the batches are equal, bit for bit")
 # %% [markdown]
 # ## 7. From one backend to another
 #
-# A checkpoint is a file of plain NumPy arrays, whatever backend it was trained on. So one may train
-# on a borrowed GPU at night and explain the network on a laptop in the morning. Let us train for one
-# short epoch with one backend, go on with another, and look at the network with a third.
+# A checkpoint is a file of plain NumPy arrays, whatever backend it was trained on. So one may
+# train on a borrowed GPU at night and explain the network on a laptop in the morning. Let us
+# train for one short epoch with one backend, go on with another, and look at the network with a
+# third.
 
 # %%
 import tempfile
 from pathlib import Path
 
+from minifbi import training
 from minifbi.datasets import Dataset, Split
-from minifbi.training import TrainConfig, load_model, train as train_run
+from minifbi.training.checkpoint import load_checkpoint
 
+FIRST, SECOND, THIRD = ("cupy", "numba", "numpy") if ON_GPU else ("numba", "numpy", "numba")
 mnist = load_dataset("mnist")
 
 
 def some(split, count):
-    return Split(split.images[:count], split.labels[:count])
+    return Split.from_arrays(split.images[:count], split.labels[:count])
 
 
-few = Dataset("mnist-part", some(mnist.train, 1280), some(mnist.validation, 256),
-              some(mnist.test, 256), mnist.class_names)  # fmt: skip
-print(few)
+few = Dataset(
+    name="mnist",
+    train=some(mnist.train, 1280 if FAST else 6400),
+    validation=some(mnist.validation, 500),
+    test=some(mnist.test, 500),
+    num_classes=10,
+    class_names=mnist.class_names,
+)
+config = training.TrainConfig(model="lenet", epochs=1, batch_size=64, backend=FIRST, fbi_gate=0.5)
+quietly = {"dataset": few, "quiet": True, "figures": False}
+pixels, _ = few.test.batch(slice(0, 100))
+with tempfile.TemporaryDirectory() as place:
+    folder = Path(place) / "run"
+    first = training.train(config, folder, **quietly)
+    print(f"one epoch on {FIRST}: validation accuracy {first['val_accuracy']:.3f}")
+    second = training.resume(folder, epochs=2, backend=SECOND, **quietly)
+    print(f"one more on {SECOND}: validation accuracy {second['val_accuracy']:.3f}")
+
+    arrays, meta = load_checkpoint(folder / "checkpoint.npz")
+    kinds = {type(array).__module__ for group in arrays.values() for array in group.values()}
+    print(f"in the file: {', '.join(arrays)}, all of them arrays of {', '.join(kinds)}")
+    logits = {}
+    for name in (SECOND, THIRD):
+        model, _ = training.load_model(folder, backend=name)
+        logits[name] = model(pixels).numpy()
+gap = np.abs(logits[SECOND] - logits[THIRD]).max()
+print(f"logits by {SECOND} and by {THIRD}: apart by at most {gap:.0e}, ", end="")
+print(f"of {np.abs(logits[THIRD]).max():.1f}")
+assert gap < 1e-3
+
+# %% [markdown]
+# The same on the command line:
+#
+# ```text
+# python -m minifbi.train --backend cupy --epochs 10 --out run
+# python -m minifbi.train --resume run --backend numba --epochs 12
+# python -m minifbi.explain run --backend numpy
+# ```
+#
+# Are the runs *equal*? Permutations and masks are, since they come from one seed. The numbers
+# agree to rounding only: another kernel adds in another order. In a long run such differences
+# grow, until a unit that was just above 0 is just below. So compare accuracies, not bits.
+#
+# ## 8. What doctor says
+#
+# Whether a card can be used depends on four things that must fit together: the card, its driver,
+# the CUDA libraries, and CuPy. `python -m minifbi.doctor` asks each of them. Here are the two
+# parts of its report that matter now, on the machine on which this notebook ran:
 
 # %%
+from minifbi.diagnosis import examine
+from minifbi.doctor import describe
+
+part = ""
+for line in describe(examine()).splitlines():
+    part = part if line.startswith(" ") else line.strip()
+    if part in ("Backends", "GPU"):
+        print(line)
+
+# %% [markdown]
+# What would it say on other machines? A card that is missing can be played, by a module that
+# fails as CUDA does:
+
+# %%
+from types import SimpleNamespace
+
+from minifbi.backends.cupy_device import check_device, fitting_batch
+from minifbi.errors import BackendUnavailableError
+
+
+class CUDARuntimeError(RuntimeError):
+    """As CuPy raises it, with CUDA's number of the error."""
+
+    def __init__(self, status, text):
+        super().__init__(text)
+        self.status = status
+
+
+def count_devices(error):
+    if error is not None:
+        raise error
+    return 0
+
+
+for error in (
+    CUDARuntimeError(35, "cudaErrorInsufficientDriver: CUDA driver version is insufficient"),
+    CUDARuntimeError(999, "cudaErrorUnknown: unknown error"),
+    None,
+):
+    runtime = SimpleNamespace(getDeviceCount=lambda error=error: count_devices(error))
+    try:
+        check_device(SimpleNamespace(cuda=SimpleNamespace(runtime=runtime)))
+    except BackendUnavailableError as told:
+        print(f"- {told}")
+
+# %% [markdown]
+# And when the memory of the card is too small, the message names a batch that should fit. A
+# step's memory grows with its batch, so it can be estimated from what the failed step had got and
+# asked for:
+
+# %%
+GIB = 2**30
+for needed, available in ((12 * GIB, 8 * GIB), (40 * GIB, 8 * GIB)):
+    fits = fitting_batch(4096, needed, available)
+    print(f"batch 4096 needs {needed // GIB} GiB, {available // GIB} are free: try {fits}")
+
+# %% [markdown]
+# ## What you learnt
+#
+# - A GPU runs very many threads, each of them slow. It wants large arrays with independent
+#   elements, and large batches: the launches cost the same, and each does more.
+# - Code that asks its arrays for nothing but NumPy's interface, through `xp`, runs on both.
+# - Calls are orders in a queue. Looking at a number waits. A training step should look at none.
+# - To time: warm up, synchronise, start the clock, run, synchronise, stop.
+# - A CUDA kernel is the story of one thread. It can be played and tested in Python. Neighbouring
+#   threads should touch neighbouring memory, and each result should be written by one thread alone.
+# - Checkpoints do not know backends; runs on two backends agree to rounding.
+# - No speed of a GPU was claimed here. If you have a card, `python -m minifbi.bench --backend cupy`
+#   measures yours.
+#
+# ## Exercises
+#
+# Replace each `...`, and run the cell: the check in its last line says whether it is right, and if
+# not, where to look. None of them needs a GPU.
+
+# %%
+import checks_10 as check
+
+# %% [markdown]
+# **Exercise 1: generic code.** Write the softmax of notebook 6, $p_k = e^{z_k} / \sum_j e^{z_j}$
+# in each row of `z` (N, K), so that it runs on any `xp`. Subtract each row's maximum first, so
+# that large numbers do not overflow. The check runs it on NumPy arrays, and on arrays of a strict
+# stand-in.
+
+
+# %%
+def softmax(xp, z):
+    # solution
+    # student: return ...
+    powers = xp.exp(z - z.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+    # end solution
+
+
+check.softmax(softmax)
+
+# %% [markdown]
+# **Exercise 2: a stopwatch.** Return the seconds that one run of `task` takes. `clock()` tells
+# the time, `synchronize()` waits until the queue is empty. The queue may hold work of somebody
+# else when you start, and the first run of `task` also compiles.
+
+
+# %%
+def measure(task, synchronize, clock):
+    # solution
+    # student: # what has to happen before the clock is read for the first time?
+    # student: return ...
+    task()
+    synchronize()
+    start = clock()
+    task()
+    synchronize()
+    return clock() - start
+    # end solution
+
+
+check.measure(measure)
+
+# %% [markdown]
+# **Exercise 3: where am I?** A map of shape (C, N, H, W) lies in memory in that order, the last
+# axis fastest. Which channel `c`, image `n`, row `y` and column `x` has element number `i`? Use
+# `//` and `%`.
+
+
+# %%
+def place_of(i, C, N, H, W):
+    # solution
+    # student: # x is what changes fastest
+    # student: return c, n, y, x
+    x = i % W
+    y = i // W % H
+    n = i // (W * H) % N
+    c = i // (W * H * N)
+    return c, n, y, x
+    # end solution
+
+
+check.place_of(place_of)
+
+# %% [markdown]
+# **Exercise 4: a kernel of your own.** Average pooling without overlap: `x` holds `planes` maps
+# of `H` x `W` pixels, flat; `out`, flat as well, gets the mean of each window of `K` x `K`. (`H`
+# and `W` are multiples of `K`.) Write the story of one thread, with a grid-stride loop over the
+# elements of `out`. The check launches it with several grids, runs the threads in several orders,
+# and watches who writes where.
+
+
+# %%
+def avg_pool(first, stride, x, out, planes, H, W, K):
+    # solution
+    # student: OH, OW = H // K, W // K
+    # student: for i in range(...):
+    # student:     # which window is it? Then add up its K x K pixels.
+    # student:     out[i] = ...
+    OH, OW = H // K, W // K
+    for i in range(first, planes * OH * OW, stride):
+        ox, oy, plane = i % OW, i // OW % OH, i // (OW * OH)
+        total = 0.0
+        for row in range(K):
+            for column in range(K):
+                total += x[(plane * H + oy * K + row) * W + ox * K + column]
+        out[i] = total / (K * K)
+    # end solution
+
+
+check.avg_pool(avg_pool)
+
+# %% [markdown]
+# **Exercise 5: what helps?** Suppose that a step orders 120 kernels, that the host needs 10 µs
+# for each order, and that the device needs 2 µs for each kernel, at batch 32. What makes training
+# (images a second) faster?
+#
+# - `"a"`: kernels that are twice as fast
+# - `"b"`: a batch of 64, which takes the device twice as long
+# - `"c"`: reading the loss after each step, so that the device can rest
+
+# %%
+# solution
+# student: answer = ...  # "a", "b" or "c"
+answer = "b"
+# end solution
+
+check.what_helps(answer)
+
+# %% [markdown]
+# **To think about.** Write `max_scatter` as a kernel with one thread for each *window*. When is it
+# right? When would it be faster than the one above, and what would you lose?
+#
+# ## Further reading
+#
+# - J. Nickolls, I. Buck, M. Garland and K. Skadron, *Scalable Parallel Programming with CUDA*, ACM
+#   Queue 6(2), 2008: the model of grids, blocks and threads, by its makers.
+# - R. Okuta, Y. Unno, D. Nishino, S. Hido and C. Loomis, *CuPy: A NumPy-Compatible Library for
+#   NVIDIA GPU Calculations*, Workshop on Machine Learning Systems at NIPS, 2017.
+# - S. Chetlur et al., *cuDNN: Efficient Primitives for Deep Learning*, 2014, arXiv:1410.0759:
+#   convolutions as matrix products on a GPU.
+# - D. B. Kirk and W. W. Hwu, *Programming Massively Parallel Processors*, Morgan Kaufmann: the
+#   textbook.
+# - NVIDIA, *CUDA C++ Programming Guide*.
+# - `minifbi/backends/cupy_backend.py` and `cupy_kernels.cu`: all of it, in two files; and the page
+#   "On an NVIDIA GPU" of the documentation.
+#
+# Before: [9. Kernels](09_kernels.ipynb). Next: [11. Build your own](11_build_your_own.ipynb).
