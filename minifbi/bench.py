@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import importlib.metadata
 import importlib.util
 import os
 import platform
@@ -121,6 +123,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             say=lambda text: print(text, file=sys.stderr, flush=True),
         )
         outcome["machine"] = {
+            "date": datetime.date.today().isoformat(),
+            "torch": importlib.metadata.version("torch") if peers else None,
             "processor": platform.processor() or platform.machine(),
             "cores": os.cpu_count(),
             "python": platform.python_version(),
