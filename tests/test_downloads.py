@@ -28,7 +28,6 @@ from minifbi.datasets import (
 )
 from minifbi.errors import DataError
 
-
 INFLATES = gzip.compress(bytes(40 * 2**20), 1)  # 180 kB that become 40 MiB
 
 
