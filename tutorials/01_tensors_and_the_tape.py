@@ -612,8 +612,8 @@ print(check_gradients(lambda: (softplus(v) * softplus(v)).sum(), {"v": v}))
 # Take a net with two inputs, two hidden units with ReLU and one output, without biases:
 # $\mathbf a = \mathrm{ReLU}(\mathbf x W)$ and $y = \mathbf a \cdot \mathbf v$. First it computes
 # forwards. Then it computes *backwards*: it hands the answer $y$ down to the inputs, each unit in
-# proportion to what it contributed. (Notebook 4 shows where that comes from; here only the formula
-# counts.) An input $x_k$ gets
+# proportion to what it contributed. ([Notebook 4](04_relevance.ipynb) shows where that comes from;
+# here only the formula counts.) An input $x_k$ gets
 #
 # $$x_k^- = x_k \sum_j W_{kj}\, v_j \,[a_j > 0],$$
 #

@@ -30,8 +30,8 @@
 # 5. race the loops, the matrix product and minifbi's compiled kernels,
 # 6. find out that these three maps are all that a convolution layer needs for the FBI loss.
 #
-# You need notebook 1, or its main point: gradients go back through each step, multiplied by the
-# slope of that step. It takes 15 to 30 minutes.
+# You need [notebook 1](01_tensors_and_the_tape.ipynb), or its main point: gradients go back through
+# each step, multiplied by the slope of that step. It takes 15 to 30 minutes.
 
 # %%
 import os
@@ -274,9 +274,9 @@ plt.show()
 # %% [markdown]
 # Each row holds the same nine weights, a little further to the right: that is the sliding window.
 #
-# Now think of the way back. From notebook 1 we know that the gradient at the input is the gradient
-# $\mathbf g$ at the result, multiplied along each path by the slope. The slope of $z_a$ with
-# respect to $x_b$ is the matrix entry $M_{ab}$. So
+# Now think of the way back. From [notebook 1](01_tensors_and_the_tape.ipynb) we know that the
+# gradient at the input is the gradient $\mathbf g$ at the result, multiplied along each path by the
+# slope. The slope of $z_a$ with respect to $x_b$ is the matrix entry $M_{ab}$. So
 #
 # $$\frac{\partial L}{\partial x_b} = \sum_a M_{ab}\, g_a, \qquad\text{that is}\qquad
 #   \frac{\partial L}{\partial \mathbf x} = M^\top \mathbf g .$$
@@ -554,7 +554,7 @@ plt.show()
 # rarely changes. Compiling removes the interpreter. The matrix product goes further, since its
 # library uses every register of the processor well, and all cores. minifbi's own kernel does not
 # pay for the columns: it reads the windows from the image, at once for several samples. How that
-# is done is the subject of notebook 9.
+# is done is the subject of [notebook 9](09_kernels.ipynb).
 #
 # ## 6. Three maps are enough
 #
@@ -580,7 +580,8 @@ print("forward: conv;  gradient at the input: conv_T;  gradient at the weight: c
 # %% [markdown]
 # The FBI loss of Yoo, Kim and Kang (2019) puts a second pass between the forward pass and the
 # backward pass. It hands the answer down to the pixels, each in proportion to what it contributed;
-# notebook 4 is about it. For a convolution layer with input $\mathbf a^+$ it computes
+# [notebook 4](04_relevance.ipynb) is about it. For a convolution layer with input $\mathbf a^+$ it
+# computes
 #
 # $$\mathbf a^- = \mathbf a^+ \odot \mathrm{conv}_T(\mathbf r, W), \tag{2}$$
 #
@@ -726,4 +727,5 @@ check.which_of_the_three(left_out, also_with_fbi)
 # - `minifbi/layers/conv.py`: the six rows of the table, in one class; and
 #   `minifbi/backends/numpy_backend.py`: the trio in thirty lines.
 #
-# Before: [1. Tensors and the tape](01_tensors_and_the_tape.ipynb).
+# Before: [1. Tensors and the tape](01_tensors_and_the_tape.ipynb). Next:
+# [3. The forward pass](03_forward_pass.ipynb).

@@ -29,7 +29,8 @@
 # 5. discover what the paper's rule *really* computes, prove it, and see where the proof ends,
 # 6. change the rule, and look at the heatmaps.
 #
-# You need the forward pass (notebook 3), and what a gradient is. It takes about 30 minutes.
+# You need the forward pass ([notebook 3](03_forward_pass.ipynb)), and what a gradient is. It takes
+# about 30 minutes.
 
 # %%
 import os
@@ -259,9 +260,9 @@ np.testing.assert_allclose(slow, fast[0, 0], atol=1e-12)
 
 # %% [markdown]
 # The four loops are the *transposed convolution*, one of the two partners of the convolution from
-# notebook 2. So Eq. (2) is $\mathbf x \odot W^\top \mathbf r$ here too, with another way to write
-# $W^\top$. Below: one output unit, the patch that it sees, and the contributions by which it
-# shares.
+# [notebook 2](02_convolution_three_ways.ipynb). So Eq. (2) is $\mathbf x \odot W^\top \mathbf r$
+# here too, with another way to write $W^\top$. Below: one output unit, the patch that it sees, and
+# the contributions by which it shares.
 
 # %% tags=["hide-input"]
 p, q = 5, 12  # the output unit
@@ -446,7 +447,8 @@ plt.show()
 # $$\mathbf g_i = \frac{\partial\, \text{logit}}{\partial\, \mathbf a_{i-1}^+} .$$
 #
 # To measure the gradient without any relevance in it, we cut the net at layer $i$, take its input
-# as a new leaf, run the rest of the net, and let the tape of notebook 1 work back.
+# as a new leaf, run the rest of the net, and let the tape of
+# [notebook 1](01_tensors_and_the_tape.ipynb) work back.
 
 # %% tags=["closed-form-experiment"]
 from minifbi import Tensor
@@ -572,7 +574,7 @@ for title, f, slope in (
 #   abruptly from one image to the next, and heatmaps made of it look noisy.
 # - A black pixel gets 0, because it *is* 0, and not because it would not matter.
 #
-# And what it tells about the FBI loss is the key to notebook 5.
+# And what it tells about the FBI loss is the key to [notebook 5](05_the_fbi_loss.ipynb).
 #
 # ## 7. Other rules
 #
@@ -673,11 +675,13 @@ for method in METHODS:
 #
 # Read the last column beside the pictures. Where it is close to 1, the map says where the network
 # looks, and hardly why it chose this class. Which is the better explanation depends on the
-# question, and no rule wins everywhere. Notebook 8 takes up how to measure that.
+# question, and no rule wins everywhere. [Notebook 8](08_is_it_more_interpretable.ipynb) takes up
+# how to measure that.
 #
 # Why, then, does the paper use LRP-0? It does not say. But LRP-0 is the one rule for which
 # relevance is activation times gradient, so the loss made of it has a form that one can read
-# (notebook 5), and it is the cheapest. minifbi lets you train with any of the others: `--fbi-rule`.
+# ([notebook 5](05_the_fbi_loss.ipynb)), and it is the cheapest. minifbi lets you train with any of
+# the others: `--fbi-rule`.
 
 # %% [markdown]
 # ## What you learnt
@@ -789,9 +793,10 @@ answer = "b"
 check.black_pixels(answer)
 
 # %% [markdown]
-# **5. To think about.** The gradient at conv2 has as many numbers as the activation. In notebook 3
-# you looked at activation maps, here at maps of activation times gradient. What does each show that
-# the other cannot? Which would you show a physician, and with which sentence of warning?
+# **5. To think about.** The gradient at conv2 has as many numbers as the activation. In
+# [notebook 3](03_forward_pass.ipynb) you looked at activation maps, here at maps of activation
+# times gradient. What does each show that the other cannot? Which would you show a physician, and
+# with which sentence of warning?
 #
 # ## Further reading
 #
@@ -809,3 +814,6 @@ check.black_pixels(answer)
 #   which.
 # - L. Sixt, M. Granz and T. Landgraf, *When Explanations Lie: Why Many Modified BP Attributions
 #   Fail*, ICML 2020: on maps that hardly depend on the class.
+#
+# Before: [3. The forward pass](03_forward_pass.ipynb). Next:
+# [5. The FBI loss](05_the_fbi_loss.ipynb).

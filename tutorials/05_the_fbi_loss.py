@@ -15,9 +15,10 @@
 # %% [markdown]
 # # 5. The FBI loss: what it asks for, and its gradient
 #
-# The forward pass says how strongly each unit is active. The relevance pass of notebook 4 says how
-# much of the answer came through it. The *forward-backward interacted-activation* (FBI) loss of
-# Yoo, Kim and Kang (2019) compares the two, at every layer, and training makes them more alike.
+# The forward pass says how strongly each unit is active. The relevance pass of
+# [notebook 4](04_relevance.ipynb) says how much of the answer came through it. The
+# *forward-backward interacted-activation* (FBI) loss of Yoo, Kim and Kang (2019) compares the two,
+# at every layer, and training makes them more alike.
 #
 # You will
 #
@@ -28,8 +29,8 @@
 # 5. let it push a real network,
 # 6. derive the gradient through the relevance pass, write it in NumPy, and have it checked.
 #
-# You need notebook 4, most of all that relevance is activation times gradient. It takes about 30
-# minutes.
+# You need [notebook 4](04_relevance.ipynb), most of all that relevance is activation times
+# gradient. It takes about 30 minutes.
 
 # %%
 import os
@@ -68,8 +69,8 @@ def panels(rows, columns, width, height, **options):
 # minifbi adds over the units of an image and averages over the images; section 4 shows how much
 # hangs on it.)
 #
-# The net of notebook 4 had the input $(2, 1)$ with the relevance $(8, 1)$, and hidden units $(3, 3,
-# 0)$ with the relevance $(6, 3, 0)$. What is its $L_{FBI}$?
+# The net of [notebook 4](04_relevance.ipynb) had the input $(2, 1)$ with the relevance $(8, 1)$,
+# and hidden units $(3, 3, 0)$ with the relevance $(6, 3, 0)$. What is its $L_{FBI}$?
 
 # %% tags=["fbi-by-hand"]
 a0, a1_minus = np.array([2.0, 1.0]), np.array([8.0, 1.0])
@@ -190,8 +191,9 @@ plt.show()
 #
 # ## 3. What the loss asks for
 #
-# Notebook 4 proved that in a net of ReLU $\mathbf a_i^- = \mathbf a_{i-1}^+ \odot \mathbf g_i$,
-# where $\mathbf g_i = \partial\,\text{logit} / \partial\, \mathbf a_{i-1}^+$ is the gradient of the
+# [Notebook 4](04_relevance.ipynb) proved that in a net of ReLU
+# $\mathbf a_i^- = \mathbf a_{i-1}^+ \odot \mathbf g_i$, where
+# $\mathbf g_i = \partial\,\text{logit} / \partial\, \mathbf a_{i-1}^+$ is the gradient of the
 # explained logit. Put it into Eq. (3), and the loss becomes readable. No activation is negative
 # here, so
 #
@@ -249,8 +251,8 @@ for name in terms:
 # All gradients crowd around 0, far from 1, so the price is close to 1 everywhere. That is why
 # section 2 looked as it did. At the beginning of the training the FBI loss is nearly a plain $L_1$
 # penalty on activations, a tool much older than the paper (Glorot, Bordes and Bengio 2011). Keep
-# this in mind for notebook 8: whoever claims something for the FBI loss should compare it with that
-# penalty.
+# this in mind for [notebook 8](08_is_it_more_interpretable.ipynb): whoever claims something for the
+# FBI loss should compare it with that penalty.
 #
 # **But it is not the same.** A chain of two weights shows it: $x = 1$, one hidden unit $a =
 # \max(w_1 x, 0)$, and the output $y = w_2 a$. The task: answer 3. Every pair with $w_1 w_2 = 3$
@@ -424,8 +426,9 @@ for title, (model, _) in pushed.items():
 # so nothing leads to the logit any more: every $g$ is 0, every active unit pays the full price, and
 # the net answers every image alike. What is left shrinks on, except the first term, since nobody
 # can silence the image. So the task loss must hold against the FBI loss. And it can do so better
-# once it has something to defend, which is a reason for the *gate* of notebook 6: the FBI loss
-# joins only when the network has learnt to classify.
+# once it has something to defend, which is a reason for the *gate* of
+# [notebook 6](06_three_step_training.ipynb): the FBI loss joins only when the network has learnt to
+# classify.
 #
 # ## 6. The gradient through both passes
 #
@@ -610,10 +613,11 @@ for name, parameter in dense.parameters().items():
 
 # %% [markdown]
 # **For a convolution** nothing has to be derived again. We only used that $W^\top$ is the partner
-# of $W$, $\langle \mathbf u, W^\top \mathbf r \rangle = \langle W \mathbf u, \mathbf r \rangle$.
-# Write $\operatorname{conv}(x, W)$ for the convolution, $\operatorname{conv}_T(r, W)$ for the
-# transposed convolution, and $\operatorname{conv}_W(x, g)$ for the weight gradient (all three are
-# in notebook 2). Then $\mathbf c = \operatorname{conv}_T(\mathbf r, W)$ and
+# of $W$, $\langle \mathbf u, W^\top \mathbf r \rangle = \langle W \mathbf u, \mathbf r
+# \rangle$. Write $\operatorname{conv}(x, W)$ for the convolution, $\operatorname{conv}_T(r,
+# W)$ for the transposed convolution, and $\operatorname{conv}_W(x, g)$ for the weight gradient (all
+# three are in [notebook 2](02_convolution_three_ways.ipynb)). Then
+# $\mathbf c = \operatorname{conv}_T(\mathbf r, W)$ and
 #
 # $$\frac{\partial L}{\partial \mathbf r} = \operatorname{conv}(\mathbf u, W), \qquad
 #   \frac{\partial L}{\partial W} \mathrel{+}= \operatorname{conv}_W(\mathbf u, \mathbf r) .$$
@@ -839,3 +843,6 @@ check.damping_adjoint(damping_adjoint)
 #   idea with knowledge of what should not matter.
 # - A. Griewank and A. Walther, *Evaluating Derivatives*, SIAM 2008: adjoints, and why they cost so
 #   little.
+#
+# Before: [4. Relevance](04_relevance.ipynb). Next:
+# [6. Three-step training](06_three_step_training.ipynb).
