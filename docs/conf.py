@@ -31,6 +31,7 @@ myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # notebooks are committed with their outputs
 nb_merge_streams = True
+nb_render_markdown_format = "myst"  # so that tables that a cell makes are tables
 
 # ---- the reference, from docstrings ------------------------------------------------------
 autodoc_member_order = "bysource"

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 checks_07 = pytest.importorskip("checks_07", reason="installed without tutorials")
+checks_08 = pytest.importorskip("checks_08", reason="installed without tutorials")
 
 
 # ---- 7, exercise 1: 1/variance -----------------------------------------------------------
@@ -152,3 +153,145 @@ def test_slide():
     assert checks_07.slide("b").ok
     for answer in ("a", "c", "d", ..., None, ["b"]):
         assert not checks_07.slide(answer)
+
+
+# ---- 8, exercise 1: the Gini index -------------------------------------------------------
+def gini_by_pairs(a):
+    """Mean absolute difference of all pairs, over twice the mean."""
+    a = np.ravel(a)
+    return np.abs(a[:, None] - a[None]).mean() / (2 * a.mean())
+
+
+def gini_with(a, k, order=np.sort):
+    a = order(np.ravel(a))
+    return ((2 * k(len(a)) - len(a) - 1) * a).sum() / (len(a) * a.sum())
+
+
+def from_1(n):
+    return np.arange(1, n + 1)
+
+
+def test_gini_accepts_another_formula():
+    assert checks_08.gini_index(gini_by_pairs).ok
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (lambda a: ..., "`...`"),
+        (lambda a: gini_with(a, np.arange), "k counts from 1"),
+        (lambda a: gini_with(a, from_1, lambda a: a), "sorted first"),
+        (lambda a: gini_with(a, from_1, lambda a: -np.sort(-a)), "order is ascending"),
+        (lambda a: gini_with(a, from_1) * np.size(a), "the n below"),
+        (lambda a: gini_with(a, from_1, lambda a: a.sort() or a), "work on a copy"),
+        (lambda a: 1 - gini_with(a, from_1), "Sort first"),
+        (lambda a: np.sort(a) @ from_1(len(a)), "Sort first"),
+    ],
+)
+def test_gini_rejects(answer, says):
+    verdict = checks_08.gini_index(answer)
+    assert not verdict
+    assert says in verdict.message
+
+
+# ---- 8, exercises 2 and 3: intervals -----------------------------------------------------
+def test_interval_accepts_a_list_and_the_standard_error():
+    from scipy.stats import sem
+
+    def answer(a, b, t):
+        return [np.mean(a - b) - t * sem(a - b), np.mean(a - b) + t * sem(a - b)]
+
+    assert checks_08.paired_interval(answer).ok
+
+
+def interval(a, b, half):
+    return (a - b).mean() - half, (a - b).mean() + half
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (lambda a, b, t: ..., "`...`"),
+        (lambda a, b, t: (..., ...), "still `...`"),
+        (lambda a, b, t: (a - b).mean(), "2 values"),
+        (lambda a, b, t: interval(a, b, t * (a - b).std() / len(a) ** 0.5), "n - 1"),
+        (lambda a, b, t: interval(a, b, t * (a - b).std(ddof=1)), "/ sqrt(n)"),
+        (lambda a, b, t: interval(a, b, t * (a - b).std(ddof=1) / len(a)), "root of n"),
+        (
+            lambda a, b, t: interval(a, b, t * np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / len(a))),
+            "who belongs to whom",
+        ),
+        (lambda a, b, t: interval(b, a, t * (a - b).std(ddof=1) / len(a) ** 0.5), "it is a - b"),
+        (lambda a, b, t: interval(a, b, -t * (a - b).std(ddof=1) / len(a) ** 0.5), "lower end"),
+        (lambda a, b, t: interval(a, b, (a - b).std(ddof=1) / len(a) ** 0.5), "seed by seed"),
+    ],
+)
+def test_interval_rejects(answer, says):
+    verdict = checks_08.paired_interval(answer)
+    assert not verdict
+    assert says in verdict.message
+
+
+def test_at_least_one_accepts_a_sum():
+    assert checks_08.at_least_one(lambda k: sum(0.05 * 0.95**j for j in range(k))).ok
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (lambda k: ..., "`...`"),
+        (lambda k: 0.95**k, "none of them"),
+        (lambda k: 0.05 * k, "on average"),
+        (lambda k: 0.05**k, "all of them"),
+        (lambda k: 1 - 0.95, "the opposite is asked"),
+    ],
+)
+def test_at_least_one_rejects(answer, says):
+    verdict = checks_08.at_least_one(answer)
+    assert not verdict
+    assert says in verdict.message
+
+
+# ---- 8, exercises 4 and 5 ----------------------------------------------------------------
+def test_two_networks():
+    assert checks_08.two_networks("b").ok
+    for answer in ("a", "c", "d", ..., None, ["b"]):
+        assert not checks_08.two_networks(answer)
+
+
+RIGHT = {name: right[-1] for name, (right, _) in checks_08.CHECKLIST.items()}
+
+
+def test_checklist_accepts_every_answer_that_can_be_defended():
+    assert checks_08.checklist(RIGHT).ok
+    for name, (right, _) in checks_08.CHECKLIST.items():
+        for answer in right:
+            assert checks_08.checklist({**RIGHT, name: answer}).ok
+
+
+@pytest.mark.parametrize("name", list(RIGHT))
+def test_checklist_says_where_to_look(name):
+    right, where = checks_08.CHECKLIST[name]
+    for wrong in {"yes", "no", "unclear"} - set(right):
+        verdict = checks_08.checklist({**RIGHT, name: wrong})
+        assert not verdict
+        assert f"12 of 13 can be defended. Look again at {name}: {where}" in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (..., "expected a dict"),
+        (dict.fromkeys(RIGHT, ...), "replace each"),
+        ({**RIGHT, "seeds": ...}, "not answered yet: seeds"),
+        ({k: v for k, v in RIGHT.items() if k != "seeds"}, "not answered yet: seeds"),
+        ({**RIGHT, "seed": "no"}, "not on the list"),
+        ({**RIGHT, "seeds": "maybe"}, 'answer "yes", "no"'),
+        ({**RIGHT, "seeds": True}, 'answer "yes", "no"'),
+        ({**RIGHT, "seeds": ["no"]}, 'answer "yes", "no"'),
+    ],
+)
+def test_checklist_rejects(answer, says):
+    verdict = checks_08.checklist(answer)
+    assert not verdict
+    assert says in verdict.message

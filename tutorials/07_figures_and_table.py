@@ -193,7 +193,7 @@ screen(plot_comparison(sides, seven, label, colorblind=COLORBLIND))
 # activations in the background", the proposed one focuses "on a region of interest", and in the
 # last rows "there are more zero-out filters".
 #
-# Four statements, and each can be counted. Take the activations of conv3 for this one digit, and do
+# All of this can be counted. Take the activations of conv3 for this one digit, and do
 # it by hand. They are an array (filters, rows, columns).
 
 # %% tags=["figure-2-by-hand"]
@@ -248,7 +248,7 @@ for method, a in maps.items():
     assert abs(theirs - counted[method]) < 1e-6
 
 # %% [markdown]
-# Look at the first number of the line above: the *mean* activation. The FBI loss makes all
+# Go back to the first numbers that we counted: the *mean* activations. The FBI loss makes all
 # activations smaller; notebook 5 showed that this is what its gradient pushes for. With one colour
 # range for both, whatever is smaller must look darker, calmer, emptier. So is the right half more
 # *focused*, or just fainter? Divide each network's activations by their own root mean square (RMS),
@@ -282,8 +282,8 @@ else:
 #
 # $$W_i \to \frac{c_i}{c_{i-1}} W_i, \qquad b_i \to c_i\, b_i, \qquad c_0 = 1, $$
 #
-# and the first layer that is not scaled is divided by the last $c$. For our $c_i$ we take the very
-# numbers of the paper: the maxima that its Table 1 prints for the *proposed* training.
+# and the first layer that is not scaled is divided by the last $c$. We choose the $c_i$ so that the
+# maxima become the very numbers that the paper's Table 1 prints for the *proposed* training.
 
 # %% tags=["impostor"]
 from minifbi import alexnet
