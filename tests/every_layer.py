@@ -57,12 +57,20 @@ class Case:
     build: Callable[[str, Any], Layer]
     shape: tuple[int, ...]
 
-    def layer(self, backend: str, dtype: Any, weights: np.random.Generator | None = None) -> Layer:
-        """The layer; with `weights`, its parameters are small integers."""
+    def layer(
+        self,
+        backend: str,
+        dtype: Any,
+        weights: np.random.Generator | None = None,
+        fill: str = "integers",
+    ) -> Layer:
+        """The layer; with `weights`, its parameters are small integers, the biases to scale."""
         layer = self.build(backend, dtype)
-        for p in layer.parameters().values() if weights is not None else ():
-            values = weights.integers(-3, 4, p.shape).astype(dtype)
-            p.data = get_backend(backend).asarray(values)
+        for name, p in layer.parameters().items() if weights is not None else ():
+            values = weights.integers(-3, 4, p.shape).astype(np.float64)
+            if name.endswith("bias"):  # beside numbers of another scale it would be rounded away
+                values = np.ldexp(values, power_of(fill, dtype))
+            p.data = get_backend(backend).asarray(values.astype(dtype))
         return layer
 
 
@@ -193,23 +201,27 @@ LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 FILLS = ("integers", "zeros", "constant", "huge", "tiny", "denormal", "mixed")
 
 
+def power_of(fill: str, dtype: Any) -> int:
+    """The power of two of a filling."""
+    info = np.finfo(dtype)
+    return {
+        "huge": info.maxexp - 26,
+        "tiny": info.minexp + 8,
+        "denormal": info.minexp - info.nmant,  # the smallest number that there is
+    }.get(fill, 0)
+
+
 def numbers(rng: np.random.Generator, fill: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """Small integers times powers of two: all that layers make of them is exact.
 
     Sums of products of such numbers need no rounding, so that backends, memory orders and batch
     sizes must agree to the last bit, and conservation must hold to the last bit too.
     """
-    info = np.finfo(dtype)
     values = rng.integers(-4, 5, shape).astype(np.float64)
-    power = {
-        "huge": info.maxexp - 26,
-        "tiny": info.minexp + 8,
-        "denormal": info.minexp - info.nmant,  # the smallest number that there is
-    }.get(fill, 0)
     if fill == "zeros":
         values[...] = 0
     elif fill == "constant":
         values[...] = 3
     elif fill == "mixed" and len(values):  # one sample at another scale
         values[0] *= 2.0**-9
-    return np.ldexp(values, power).astype(dtype)
+    return np.ldexp(values, power_of(fill, dtype)).astype(dtype)

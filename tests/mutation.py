@@ -34,7 +34,7 @@ os.environ.setdefault("MINIFBI_TEST_BACKENDS", "numpy")
 sys.dont_write_bytecode = False
 sys.path[:0] = [str(Path(__file__).parent)]
 
-import hypothesis  # noqa: E402, F401  # so that each fork has them already
+import hypothesis  # noqa: E402  # these here, so that each fork has them already
 import mutants  # noqa: E402
 import numpy as np  # noqa: E402, F401
 import pytest  # noqa: E402
@@ -72,6 +72,7 @@ def tests_for(path: str, root: Path, more: list[str]) -> list[str]:
     """Test files, the likeliest to notice a fault in `path` first."""
     key = path.removeprefix("minifbi/").removesuffix(".py")
     order = FIRST.get(key, [])
+    order = [*order, "test_small_print"]
     names = [*order, *(name for name in (*TESTS, *more) if name not in order)]
     files = [root / "tests" / f"{name}.py" for name in names]
     return [str(file) for file in files if file.exists()]
@@ -116,7 +117,13 @@ def noticed(mutant: mutants.Mutant | None, tests: list[str], log: Path) -> tuple
             if mutant is not None:
                 name = module_name(mutant.path)
                 sys.meta_path.insert(0, Planter(name, mutant.path, mutant.source()))
-            options = ["-x", "-q", "--no-header", "-p", "no:cacheprovider", "--tb=line"]
+            # a fault that was found need not be made small
+            quick = [hypothesis.Phase.explicit, hypothesis.Phase.generate]
+            hypothesis.settings.register_profile("mutation", phases=quick, database=None)
+            hypothesis.settings.load_profile("mutation")
+            # in processes of their own nothing is planted
+            options = ["-k", "not too_large"]
+            options += ["-x", "-q", "--no-header", "-p", "no:cacheprovider", "--tb=line"]
             code = int(pytest.main([*options, "--hypothesis-seed=0", *tests]))
         finally:
             sys.stdout.flush()

@@ -6,6 +6,8 @@ ever rounded: where two ways must give the same, they must give it to the last b
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from conftest import WORKING_BACKENDS as ASKED
@@ -28,8 +30,9 @@ backends = pytest.mark.parametrize("backend", BACKENDS)
 every_kind = pytest.mark.parametrize("kind", KINDS)
 DTYPES = st.sampled_from([np.float32, np.float64])
 BATCHES = st.sampled_from([0, 1, 2, 3, 17])
-quick = settings(max_examples=25, deadline=None)
-few = settings(max_examples=12, deadline=None)
+TIMES = int(os.environ.get("MINIFBI_TEST_EXAMPLES", "1"))  # how many times as many random cases
+quick = settings(max_examples=25 * TIMES, deadline=None)
+few = settings(max_examples=12 * TIMES, deadline=None)
 # a mean divides, and a third is rounded
 ROUNDS = ("AvgPool2d", "Sequential")
 
@@ -72,9 +75,11 @@ class Passes:
                     self.out[f"{name} {key}"] = to_numpy(source.grad)
 
 
-def passes(case, backend, dtype, arrays, arrange=lambda a: a, training=False, seed=0):
+def passes(
+    case, backend, dtype, arrays, arrange=lambda a: a, training=False, seed=0, fill="integers"
+):
     """All passes of a case on a backend; `arrays` are x, g and u as they come."""
-    layer = case.layer(backend, dtype, np.random.default_rng(seed)).train(training)
+    layer = case.layer(backend, dtype, np.random.default_rng(seed), fill).train(training)
     x, g, u = (arrange(a) if a is not None else None for a in arrays)
     before = [a.tobytes() for a in (x, g, u) if a is not None]
     weights = {name: p.numpy().tobytes() for name, p in layer.parameters().items()}
@@ -124,8 +129,8 @@ def test_backends_and_memory_orders_agree(kind, data, dtype, batch, fill, seed, 
     case = data.draw(cases(kind))
     layout = data.draw(st.sampled_from(sorted(LAYOUTS)))
     arrays = arrays_for(case, batch, dtype, fill, seed)
-    expected = passes(case, "numpy", dtype, arrays, seed=seed)
-    found = passes(case, backend, dtype, arrays, LAYOUTS[layout], seed=seed)
+    expected = passes(case, "numpy", dtype, arrays, seed=seed, fill=fill)
+    found = passes(case, backend, dtype, arrays, LAYOUTS[layout], seed=seed, fill=fill)
     equal(found, expected, kind)
 
 
@@ -190,12 +195,12 @@ def test_samples_do_not_see_each_other(kind, data, dtype, fill, seed, backend):
     """Another order of the samples, and the batch in two parts, give the same; weights add up."""
     case, n = data.draw(cases(kind)), data.draw(st.sampled_from([2, 5, 18]))
     arrays = arrays_for(case, n, dtype, fill, seed)
-    whole = passes(case, backend, dtype, arrays, seed=seed)
+    whole = passes(case, backend, dtype, arrays, seed=seed, fill=fill)
     order = np.random.default_rng(seed).permutation(n)
     cut = data.draw(st.integers(0, n))
-    shuffled = passes(case, backend, dtype, [a[order] for a in arrays], seed=seed)
+    shuffled = passes(case, backend, dtype, [a[order] for a in arrays], seed=seed, fill=fill)
     parts = [
-        passes(case, backend, dtype, [a[some] for a in arrays], seed=seed)
+        passes(case, backend, dtype, [a[some] for a in arrays], seed=seed, fill=fill)
         for some in (slice(cut), slice(cut, n))
     ]
     for name, array in whole.items():
@@ -241,7 +246,7 @@ def test_relevance_is_conserved_without_biases(kind, data, training, fill, seed,
     """Sum of x * ratio below = sum of z * ratio above, for each sample; Bach et al. (2015)."""
     case = data.draw(cases(kind, bias=False))
     x, g, u = arrays_for(case, 3, np.float64, fill, seed)
-    found = passes(case, backend, np.float64, (x, g, u), training=training, seed=seed)
+    found = passes(case, backend, np.float64, (x, g, u), training=training, seed=seed, fill=fill)
     below, above = inner(x, found["relevance"], 0), inner(found["z"], g, 0)
     if kind in ROUNDS:
         limit = 1e-10 * np.abs(x).max() + 4096 * np.finfo(np.float64).smallest_subnormal
@@ -258,13 +263,13 @@ def test_adjoints(kind, data, training, fill, seed, backend):
     """Each way back is the transpose of its way there; the ratio goes the way of the gradient."""
     case = data.draw(cases(kind))
     x, g, u = arrays_for(case, 3, np.float64, fill, seed)
-    found = passes(case, backend, np.float64, (x, g, u), training=training, seed=seed)
+    found = passes(case, backend, np.float64, (x, g, u), training=training, seed=seed, fill=fill)
     tolerance = {"rtol": 1e-12, "atol": 1e-9} if kind in ROUNDS else {"rtol": 0, "atol": 0}
     np.testing.assert_allclose(found["relevance"], found["backward x"], **tolerance)
     # the relevance pass is linear in the ratio, and one layer's is in its weight too
     expected = inner(u, found["relevance"])
     np.testing.assert_allclose(inner(found["relevance_backward ratio"], g), expected, **tolerance)
-    layer = case.layer(backend, np.float64, np.random.default_rng(seed))
+    layer = case.layer(backend, np.float64, np.random.default_rng(seed), fill)
     if kind in ("Conv2d", "ConvBlock", "Dense"):
         weight = layer.parameters()["weight"].numpy()
         assert inner(found["relevance_backward weight"], weight) == expected
@@ -293,11 +298,11 @@ def test_what_is_linear(kind, data, dtype, power, fill, seed, backend):
     if fill == "denormal" and power < 0:
         x = (x * 2.0**-power).astype(dtype)  # no smaller number is left
     _, other, upper = arrays_for(case, 3, dtype, fill, seed + 1)
-    plain = passes(case, backend, dtype, (x, g, u), seed=seed)
-    again = passes(case, backend, dtype, (x, other, u), seed=seed)
-    both = passes(case, backend, dtype, (x, g + other, u), seed=seed)
-    above = passes(case, backend, dtype, (x, g, u + upper), seed=seed)
-    alone = passes(case, backend, dtype, (x, g, upper), seed=seed)
+    plain = passes(case, backend, dtype, (x, g, u), seed=seed, fill=fill)
+    again = passes(case, backend, dtype, (x, other, u), seed=seed, fill=fill)
+    both = passes(case, backend, dtype, (x, g + other, u), seed=seed, fill=fill)
+    above = passes(case, backend, dtype, (x, g, u + upper), seed=seed, fill=fill)
+    alone = passes(case, backend, dtype, (x, g, upper), seed=seed, fill=fill)
     larger = passes(case, backend, dtype, ((x * factor).astype(dtype), g, u), seed=seed)
     for name in plain:
         if name in ("relevance", "relevance_backward weight") or name.startswith("backward"):
