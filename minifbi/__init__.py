@@ -14,6 +14,7 @@ from minifbi.backends import get_backend
 from minifbi.datasets import load_dataset
 from minifbi.errors import MinifbiError
 from minifbi.fbi import fbi_loss, fbi_terms, forward_pass, objective, relevance_pass
+from minifbi.layers import check_numerics
 from minifbi.models import alexnet, build_model, lenet, mlp
 
 __version__ = "0.1.0"
@@ -25,6 +26,7 @@ __all__ = [
     "alexnet",
     "build_model",
     "check_gradients",
+    "check_numerics",
     "fbi_loss",
     "fbi_terms",
     "forward_pass",

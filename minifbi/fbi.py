@@ -27,6 +27,7 @@ from minifbi.backends import Array, Backend
 from minifbi.errors import ConfigError, ShapeError
 from minifbi.layers import Layer, Step
 from minifbi.layers.fused import ConvBlock
+from minifbi.layers.numerics import watch
 from minifbi.rules import Composite, Flow, Rule, get_rule, propagate, stabilize
 
 STARTS = ("target", "logits", "predicted")
@@ -282,6 +283,9 @@ def fbi_terms(
                 terms[step.name] = l1_difference(a_minus, count)
             else:  # a rule that gives relevance to zeros, or someone's own
                 terms[step.name] = (step.x - a_minus).abs().sum() * (1.0 / count)
+            look = watch(step.name, step.layer, step.x.backend)
+            if look:
+                look.term(terms[step.name].data)
     return terms
 
 

@@ -73,6 +73,13 @@ def build_parser() -> Parser:
         "--threads", type=int, default=0, help="that compute; 0: as many as there are cores"
     )
 
+    group.add_argument(
+        "--check-numerics",
+        action="store_true",
+        help="look for NaN and infinity in every layer and pass, and stop with the name of the "
+        "first at fault; changes no number, and takes longer",
+    )
+
     group = parser.add_argument_group("optimisation")
     group.add_argument("--epochs", type=int, default=default.epochs, help="passes over the data")
     group.add_argument("--batch-size", type=int, default=default.batch_size, help="images a step")
@@ -174,7 +181,7 @@ def build_parser() -> Parser:
         metavar="DIR",
         default=argparse.SUPPRESS,
         help="go on with an interrupted run, with its own options; only --epochs, --backend, "
-        "--threads and --quiet may stand beside it",
+        "--threads, --check-numerics and --quiet may stand beside it",
     )
     group.add_argument("--quiet", action="store_true", help="print nothing but errors")
     return parser
@@ -199,13 +206,20 @@ def main(argv: Sequence[str] | None = None) -> int:
                 train(config, out, quiet=quiet)
             else:
                 given = {a.split("=")[0] for a in arguments if a.startswith("--")}
-                beside = {"--resume", "--epochs", "--backend", "--threads", "--quiet"}
-                surplus = sorted(given - beside)
+                beside = "--resume --epochs --backend --threads --quiet --check-numerics".split()
+                surplus = sorted(given - set(beside))
                 if surplus:
                     parser.error(f"--resume takes its options from {folder}; drop {surplus[0]}")
                 epochs = options["epochs"] if "--epochs" in given else None
                 backend = options["backend"] if "--backend" in given else None
-                resume(Path(folder), epochs=epochs, backend=backend, quiet=quiet)
+                check = True if "--check-numerics" in given else None
+                resume(
+                    Path(folder),
+                    epochs=epochs,
+                    backend=backend,
+                    check_numerics=check,
+                    quiet=quiet,
+                )
         except KeyboardInterrupt:
             print(
                 f"\n{PROG}: interrupted; finished epochs are kept, "

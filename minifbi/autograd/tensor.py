@@ -83,8 +83,9 @@ class Tensor(Operators):
     Parameters
     ----------
     data : array_like
-        Numbers.  Floating arrays keep their dtype (float32 or float64);
-        integers, booleans and Python numbers become float64 unless `dtype` is given.
+        Numbers.  Floating arrays keep their dtype (float32 or float64; a byte order that is
+        not the machine's is converted); integers, booleans and Python numbers become
+        float64 unless `dtype` is given.
     requires_grad : bool
         Whether ``backward()`` should fill :attr:`grad`.
     backend : str or Backend
@@ -129,6 +130,8 @@ class Tensor(Operators):
         dtype: Any = None,
     ) -> None:
         self.backend = get_backend(backend)
+        if isinstance(data, np.ndarray) and not data.dtype.isnative:  # read from some file formats
+            data = data.astype(data.dtype.newbyteorder("="))
         array = self.backend.asarray(data, dtype)
         if array.dtype.kind in "iub":
             array = array.astype(np.float64)

@@ -5,6 +5,7 @@ from minifbi.layers.conv import Conv2d
 from minifbi.layers.dense import Dense
 from minifbi.layers.dropout import Dropout
 from minifbi.layers.flatten import Flatten
+from minifbi.layers.numerics import check_numerics
 from minifbi.layers.pooling import AvgPool2d, MaxPool2d
 from minifbi.layers.relu import ReLU
 from minifbi.layers.sequential import Sequential
@@ -20,4 +21,5 @@ __all__ = [
     "ReLU",
     "Sequential",
     "Step",
+    "check_numerics",
 ]

@@ -31,6 +31,7 @@ import numpy as np
 from minifbi.autograd import Tensor, record
 from minifbi.backends import Array, Backend, get_backend
 from minifbi.errors import BackendMismatchError, CheckpointError, ConfigError, ShapeError
+from minifbi.layers.numerics import watch
 
 Gradients = tuple[Array | None, ...]
 
@@ -78,15 +79,17 @@ class Step:
         layer, backend, incoming = self.layer, self.x.backend, ratio.data
         parameters = tuple(layer.own_parameters().values())
 
-        def backward(g: Array) -> Gradients:
-            return layer.relevance_backward(backend, g, incoming, self.saved)
+        carried = layer.relevance(backend, incoming, self.saved)
+        look = watch(self.name, layer, backend)
+        if look:
+            look.relevance(incoming, carried)
 
-        return record(
-            layer.relevance(backend, incoming, self.saved),
-            (ratio, *parameters),
-            backward,
-            f"{type(layer).__name__}.relevance",
-        )
+        def backward(g: Array) -> Any:
+            shares = layer.relevance_backward(backend, g, incoming, self.saved)
+            return look.backward(g, shares, "relevance") if look else shares
+
+        inputs, kind = (ratio, *parameters), type(layer).__name__
+        return record(carried, inputs, backward, f"{kind}.relevance")
 
 
 class Layer:
@@ -202,13 +205,20 @@ class Layer:
         self.check_input(x.shape)
         backend = x.backend
         parameters = tuple(self.own_parameters().values())
+        name = name or type(self).__name__.lower()
+        look = watch(name, self, backend)
+        if look:
+            look.weights()
         z, saved = self.forward(backend, x.data, *(p.data for p in parameters))
+        if look:
+            look.forward(x.data, z)
 
-        def backward(g: Array) -> Gradients:
-            return self.backward(backend, g, saved, needs_x=x.requires_grad)
+        def backward(g: Array) -> Any:
+            shares = self.backward(backend, g, saved, needs_x=x.requires_grad)
+            return look.backward(g, shares, "forward") if look else shares
 
         out = record(z, (x, *parameters), backward, type(self).__name__)
-        return [Step(name or type(self).__name__.lower(), self, x, out, saved)]
+        return [Step(name, self, x, out, saved)]
 
     def __setattr__(self, name: str, value: Any) -> None:
         # `conv.weight = other` must reach the forward pass and the optimiser too

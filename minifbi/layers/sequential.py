@@ -85,9 +85,11 @@ class Sequential(Layer):
                 values, xp = np.asarray(given, dtype=x.dtype), np  # before it went to the device
         if not bool(xp.isfinite(values).all()):
             bad = int((~xp.isfinite(values)).sum())
+            first = next((name for name, _ in self.named_layers()), "")
             raise NonFiniteError(
-                f"the input holds {bad} values that are NaN or infinite out of {x.size}; "
-                f"a net cannot learn from them: clean the data first"
+                f"the input{f' of layer {first!r}' if first else ''} holds {bad} values that are "
+                f"NaN or infinite out of {x.size}; a net cannot learn from them: clean the data "
+                f"first"
             )
         return x
 

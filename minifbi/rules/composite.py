@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from minifbi.errors import ConfigError
 from minifbi.layers import Dense, Step
 from minifbi.layers.fused import ConvBlock
+from minifbi.layers.numerics import watch
 from minifbi.rules.flow import Book, Flow, pass_on
 from minifbi.rules.proportional import AlphaBeta, Epsilon, Gamma, Zero, ZPlus
 from minifbi.rules.rule import Rule
@@ -91,7 +92,11 @@ class Composite:
 
 def propagate(step: Step, flow: Flow, rule: Rule | None, book: Book | None = None) -> Flow:
     """Relevance through one layer: by `rule`, or passed on where that is None."""
-    return pass_on(step, flow) if rule is None else rule(step, flow, book)
+    below = pass_on(step, flow) if rule is None else rule(step, flow, book)
+    look = watch(step.name, step.layer, step.x.backend)
+    if look:
+        look.relevance(flow.values.data, below.values.data)
+    return below
 
 
 TINY = 1e-6  # epsilon of the composites: against 0/0, not against noise

@@ -49,6 +49,9 @@ class TrainConfig:
     regularizer_weight : float or None
         Weight of a regularizer other than the FBI loss, which has `fbi_weight`; None stands
         for the regularizer's own default.
+    check_numerics : bool
+        Whether each layer looks for NaN and infinity in every pass, so that the first one at
+        fault is named (:func:`minifbi.check_numerics`).  No number changes.
 
     Raises
     ------
@@ -80,6 +83,7 @@ class TrainConfig:
     regularizer_weight: float | None = None
     dtype: str = "float32"
     seed: int = 0
+    check_numerics: bool = False
 
     def __post_init__(self) -> None:
         choices: dict[str, tuple[str, ...]] = {
@@ -107,8 +111,9 @@ class TrainConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ConfigError(f"{name}={value!r}: expected an integer, at least {least}")
-        if not isinstance(self.bias, bool):
-            raise ConfigError(f"bias={self.bias!r}: expected True or False")
+        for name in ("bias", "check_numerics"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name}={getattr(self, name)!r}: expected True or False")
         numbers = ("momentum", "weight_decay", "fbi_weight", "fbi_gate", "fbi_stabilizer")
         for name in numbers if self.lr is None else (*numbers, "lr"):
             value = getattr(self, name)

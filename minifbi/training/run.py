@@ -57,7 +57,7 @@ from minifbi.training.trainer import Trainer
 
 # What resuming may change.  config.json says it first: a kill before the next checkpoint leaves
 # one with the old values.
-CHANGEABLE = ("epochs", "backend")
+CHANGEABLE = ("epochs", "backend", "check_numerics")
 
 
 def train(
@@ -115,6 +115,7 @@ def resume(
     *,
     epochs: int | None = None,
     backend: str | None = None,
+    check_numerics: bool | None = None,
     dataset: Dataset | None = None,
     quiet: bool = False,
     figures: bool = True,
@@ -130,6 +131,8 @@ def resume(
     backend : str, optional
         Where to go on, if not where the run was: checkpoints fit every backend, and the
         numbers agree to rounding.  config.json and result.json name this one then.
+    check_numerics : bool, optional
+        Look, or do not look, for the first NaN from here on, whatever the configuration says.
     dataset : Dataset, optional
         The data of the run, if it did not come from the configuration.
     quiet, figures : bool
@@ -158,6 +161,8 @@ def resume(
         if backend is not None:
             chosen = _why(backend, get_backend(backend))
             config = dataclasses.replace(config, backend=get_backend(backend).name)
+        if check_numerics is not None:
+            config = dataclasses.replace(config, check_numerics=check_numerics)
         trainer = Trainer(config, dataset or load_data(config))
         if meta:
             trainer.load_state(arrays, meta)

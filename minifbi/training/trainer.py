@@ -18,6 +18,7 @@ from minifbi.optim import learning_rate
 from minifbi.training.config import TrainConfig
 from minifbi.training.epoch_log import EpochLog
 from minifbi.training.evaluation import evaluate
+from minifbi.training.finite import check_parameters, checked, hint
 from minifbi.training.from_config import make_fbi, make_model, make_optimizer, make_regularizer
 from minifbi.training.gate import Gate
 from minifbi.training.progress import Progress
@@ -148,7 +149,7 @@ class Trainer:
                     self._validate(progress)
         self._read(log)
         self._show(log, progress)
-        self._check_parameters()
+        check_parameters(self.model, config, self.step, self.optimizer.lr)
         self.epoch += 1
         accuracy = self._validate(progress)
         self.seconds += (seconds := time.perf_counter() - begin)
@@ -230,7 +231,11 @@ class Trainer:
         """One step on the training images of these indices (`places` where `train` is)."""
         config = self.config
         with np.errstate(all="ignore"):  # what overflows is found, and said, when it is read
-            losses, labels = self._losses(train, indices, places)
+            losses, labels = checked(
+                config,
+                f"step {self.step + 1} of epoch {self.epoch + 1}",
+                lambda: self._losses(train, indices, places),
+            )
         log.add(self.step + 1, losses, labels)
         if not self.model.backend.asynchronous:
             self._read(log)  # costs nothing here, and what is wrong changes no parameter
@@ -243,6 +248,8 @@ class Trainer:
         with np.errstate(all="ignore"):
             self.optimizer.step()
         self.step += 1
+        if config.check_numerics:
+            check_parameters(self.model, config, self.step, self.optimizer.lr)
 
     def _read(self, log: EpochLog) -> None:
         """Read the losses of the steps since the last time; raise if one is not finite."""
@@ -253,7 +260,7 @@ class Trainer:
                     f"the loss became {batch.loss} at step {batch.step} of epoch "
                     f"{self.epoch + 1} (task loss {batch.task_loss:g}, {self.regularizer.label} "
                     f"{known if self.penalty_active else 'not computed'}); "
-                    f"try a smaller learning rate than {self.config.lr:g}"
+                    f"try a smaller learning rate than {self.config.lr:g}{hint(self.config)}"
                 )
             for name, values in self.history.items():
                 if name not in VALIDATIONS:
@@ -261,22 +268,16 @@ class Trainer:
 
     def _validate(self, progress: Progress | None) -> float:
         """Accuracy on the validation split, shown to the gate and written down."""
-        accuracy, _ = evaluate(self.model, self._near("validation"))
+        accuracy, _ = checked(
+            self.config,
+            f"validation after step {self.step}",
+            lambda: evaluate(self.model, self._near("validation")),
+        )
         self.history["val_step"].append(self.step)
         self.history["val_accuracy"].append(accuracy)
         if self.config.penalty_weight > 0 and self.gate.look(self.step, accuracy) and progress:
             progress.gate(self.gate, accuracy)
         return accuracy
-
-    def _check_parameters(self) -> None:
-        parameters = self.model.parameters()
-        finite = [p.backend.xp.isfinite(p.data).all() for p in parameters.values()]
-        for name, whole in zip(parameters, self.model.backend.scalars(finite), strict=True):
-            if not whole:
-                raise NonFiniteError(
-                    f"parameter {name} is not finite any more after step {self.step}; "
-                    f"try a smaller learning rate than {self.optimizer.lr:g}"
-                )
 
     # ---- to and from a checkpoint ------------------------------------------------------
     def state(self) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
