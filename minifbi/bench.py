@@ -21,6 +21,7 @@ from minifbi.models import MODELS
 from minifbi.training.checkpoint import write_json
 
 PROG = "minifbi.bench"
+LARGEST_BATCH = 60_000  # as many digits as there are
 
 
 def build_parser() -> Parser:
@@ -86,6 +87,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     def command() -> int:
         if min(options.batch) < 1 or options.repeats < 1 or options.threads < 0:
             raise ConfigError("--batch and --repeats must be at least 1, --threads at least 0")
+        if max(options.batch) > LARGEST_BATCH:
+            raise ConfigError(
+                f"--batch {max(options.batch)}: expected at most {LARGEST_BATCH:,}, as all of a "
+                "batch is in memory at once"
+            )
         for name in options.backend:
             get_backend(name)  # says why, if it cannot run
         if "cupy" in options.backend and len(options.backend) > 1:

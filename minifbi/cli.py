@@ -21,9 +21,37 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False, **options
         )
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As in argparse; but no argument holds a NUL character, which no file name can."""
+        given = sys.argv[1:] if args is None else list(args)
+        if any("\0" in argument for argument in given):
+            self.error("an argument holds a NUL character")
+        return super().parse_known_args(given, namespace)
+
     def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: error: {message} (see --help)", file=sys.stderr)
+        complain(self.prog, f"{message} (see --help)")
         sys.exit(2)
+
+
+LONGEST = 2_000  # characters of a message
+
+
+def printable(text: str) -> str:
+    """A text that does nothing to a terminal, and fits on it.
+
+    Names from files stand in messages, and what a stranger wrote there may be longer than a book,
+    or move the cursor.
+    """
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
+    )
+
+
+def complain(prog: str, message: object) -> None:
+    """One line on standard error."""
+    print(f"{prog}: error: {printable(str(message))}", file=sys.stderr)
 
 
 def run_command(main: Callable[[], int], prog: str) -> int:
@@ -42,10 +70,10 @@ def run_command(main: Callable[[], int], prog: str) -> int:
         print(f"\n{prog}: interrupted", file=sys.stderr)
         return 130
     except ConfigError as error:
-        print(f"{prog}: error: {error} (see --help)", file=sys.stderr)
+        complain(prog, f"{error} (see --help)")
         return 2
     except MinifbiError as error:
-        print(f"{prog}: error: {error}", file=sys.stderr)
+        complain(prog, error)
         return 1
     except BrokenPipeError:
         # whoever read our output has gone (| head): not an error of ours
@@ -53,10 +81,10 @@ def run_command(main: Callable[[], int], prog: str) -> int:
         return 1
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
-        print(f"{prog}: error: {error.strerror or error}{where}", file=sys.stderr)
+        complain(prog, f"{error.strerror or error}{where}")
         return 1
     except MemoryError:
-        print(f"{prog}: error: out of memory; try a smaller --batch-size", file=sys.stderr)
+        complain(prog, "out of memory; try a smaller --batch-size")
         return 1
 
 

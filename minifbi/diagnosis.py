@@ -159,7 +159,7 @@ def numba_state() -> dict[str, Any] | None:
     threads = numba.get_num_threads()  # starts them, so that the layer is known after it
     named = os.environ.get("NUMBA_CACHE_DIR")
     beside = Path(backends.__file__).parent / "numba_kernels" / "__pycache__"
-    cache = Path(named).expanduser() if named else beside
+    cache = Path(os.path.expanduser(named)) if named else beside
     return {
         "threads": threads,
         "threading_layer": numba.threading_layer(),
@@ -211,7 +211,7 @@ def downloads() -> dict[str, Any]:
     """The folder for data sets that are downloaded; nothing is made or fetched here."""
     named = os.environ.get("MINIFBI_CACHE_DIR")
     root = named or importlib.import_module("pooch").os_cache("minifbi")
-    folder = Path(root).expanduser()
+    folder = Path(os.path.expanduser(root))
     return {"folder": str(folder), "exists": folder.is_dir(), "writable": _writable(folder)}
 
 

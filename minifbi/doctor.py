@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import textwrap
@@ -13,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
+from minifbi.cli import Parser, run_command
 from minifbi.diagnosis import MISSING, examine
 
 
@@ -145,16 +145,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         0 if at least one backend works and MNIST is intact, else 1.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m minifbi.doctor",
         description="Report versions, backends, threads and data; exit with 0 if minifbi can run.",
-        allow_abbrev=False,
     )
     parser.add_argument("--json", action="store_true", help="print the report as a JSON object")
     arguments = parser.parse_args(argv)
-    report = examine()
-    print(json.dumps(report, indent=2) if arguments.json else describe(report))
-    return 0 if report["healthy"] else 1
+
+    def command() -> int:
+        report = examine()
+        print(json.dumps(report, indent=2) if arguments.json else describe(report))
+        return 0 if report["healthy"] else 1
+
+    return run_command(command, "minifbi.doctor")
 
 
 if __name__ == "__main__":

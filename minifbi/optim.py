@@ -88,12 +88,24 @@ class Optimizer:
                 f"the optimiser's state does not belong to this {type(self).__name__} "
                 f"and these parameters"
             )
-        self.steps = int(state["steps"])
+        steps = np.asarray(state["steps"])
+        if steps.dtype.kind not in "iu" or not 0 <= steps <= 2**62:
+            raise CheckpointError(
+                f"the optimiser's state says {steps} steps; expected a whole number of at least 0"
+            )
+        found: dict[str, dict[str, Array]] = {slot: {} for slot in self.memory}
         for slot, arrays in self.memory.items():
             for name in arrays:
                 p = self.parameters[name]
-                value = np.array(state[f"{slot}/{name}"], dtype=p.dtype)
-                arrays[name] = p.backend.asarray(value)
+                with np.errstate(over="ignore"):
+                    value = np.array(state[f"{slot}/{name}"], dtype=p.dtype)
+                if not np.isfinite(value).all():
+                    raise CheckpointError(
+                        f"the optimiser's state {slot}/{name} holds values that are not finite "
+                        f"numbers in {p.dtype}"
+                    )
+                found[slot][name] = p.backend.asarray(value)
+        self.steps, self.memory = int(steps), found
 
 
 class SGD(Optimizer):

@@ -99,7 +99,7 @@ def download(
     import pooch
 
     root = cache_dir or os.environ.get("MINIFBI_CACHE_DIR") or pooch.os_cache("minifbi")
-    folder = Path(root).expanduser() / name
+    folder = Path(os.path.expanduser(root)) / name
     if progress and not all((folder / filename).is_file() for filename in checksums):
         print(f"Downloading {name} ({megabytes} MB) from {base_url} to {folder}", file=sys.stderr)
     logger = pooch.get_logger()

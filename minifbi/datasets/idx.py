@@ -36,6 +36,9 @@ DEFAULT_MAX_BYTES = 4 * 1024**3
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _CHUNK_BYTES = 1024 * 1024
+_DEFLATE_BEST = 1032  # no data compress better than that
+_LARGE_BYTES = 512 * 1024**2
+_GOOD_RATIO = 100  # photographs and digits reach 1.5 to 15
 _MAX_DIMENSIONS = 32  # as many as every NumPy version can hold
 _UINT8_CODE = 0x08
 _TYPE_NAMES = {
@@ -90,11 +93,12 @@ def read_idx(
         with path.open("rb") as file:
             start = file.read(2)
             file.seek(0)
+            size = os.fstat(file.fileno()).st_size
             if start == _GZIP_MAGIC:
                 # GzipFile decompresses as it is asked, a few kilobytes at a time.
                 with gzip.GzipFile(fileobj=file, mode="rb") as unzipped:
-                    return _read_stream(cast(IO[bytes], unzipped), path, max_bytes, None)
-            return _read_stream(file, path, max_bytes, os.fstat(file.fileno()).st_size)
+                    return _read_stream(cast(IO[bytes], unzipped), path, max_bytes, size, True)
+            return _read_stream(file, path, max_bytes, size, False)
     except FileNotFoundError as error:
         raise DataError(
             f"{path}: no such file; expected an IDX file. Check the path, or download the file."
@@ -110,6 +114,12 @@ def read_idx(
         raise DataError(
             f"{path}: cannot be read ({error.strerror or error}); expected a readable IDX file. "
             "Check the path and its permissions."
+        ) from error
+    except ValueError as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(  # a NUL character
+            f"{str(path)!r}: {error}; expected the name of an IDX file. Check the path."
         ) from error
 
 
@@ -168,9 +178,9 @@ def _require_regular_file(path: Path) -> None:
 
 
 def _read_stream(
-    stream: IO[bytes], path: Path, max_bytes: int, file_size: int | None
+    stream: IO[bytes], path: Path, max_bytes: int, file_size: int, zipped: bool
 ) -> NDArray[np.uint8]:
-    """Read header and numbers; `file_size` is None where it is unknown (gzip)."""
+    """Read header and numbers; `file_size` is that of the file, compressed if it is `zipped`."""
     shape = _read_header(stream, path)
     promised = math.prod(shape)
     dimensions = " x ".join(str(length) for length in shape)
@@ -183,7 +193,9 @@ def _read_stream(
             f"larger max_bytes; otherwise it is damaged. {_DOWNLOAD_AGAIN}"
         )
     header_bytes = 4 + 4 * len(shape)
-    if file_size is not None and file_size != header_bytes + promised:
+    if zipped:
+        _check_ratio(path, dimensions, promised, file_size)
+    elif file_size != header_bytes + promised:
         raise _wrong_length(path, dimensions, promised, f"{file_size - header_bytes:,} bytes")
 
     # The promise may be false, so memory grows with what is there, not with the promise.
@@ -197,6 +209,23 @@ def _read_stream(
     if stream.read(1):
         raise _wrong_length(path, dimensions, promised, "more bytes than that")
     return np.frombuffer(content, dtype=np.uint8).reshape(shape)
+
+
+def _check_ratio(path: Path, dimensions: str, promised: int, zipped_size: int) -> None:
+    """Refuse a small compressed file that would fill the memory."""
+    if promised > _DEFLATE_BEST * zipped_size:
+        raise DataError(
+            f"{path}: the header promises {dimensions} = {promised:,} bytes; expected at most "
+            f"{_DEFLATE_BEST * zipped_size:,}, as the compressed file has only {zipped_size:,}. "
+            f"It is truncated or corrupt. {_DOWNLOAD_AGAIN}"
+        )
+    if promised > max(_LARGE_BYTES, _GOOD_RATIO * zipped_size):
+        raise DataError(
+            f"{path}: {zipped_size:,} compressed bytes promise {dimensions} = {promised:,}; "
+            f"expected at most {_GOOD_RATIO} times as many for so large an array. Real images do "
+            "not compress better, and files made to fill a memory do. If this one is what you "
+            "want, decompress it (gunzip) and give the plain file."
+        )
 
 
 def _read_header(stream: IO[bytes], path: Path) -> tuple[int, ...]:

@@ -212,12 +212,18 @@ def load_idx_folder(
     DataError
         If a file is missing or damaged, or the files do not fit together.
     ConfigError
-        If `num_classes` is not a whole number of at least 1.
+        If `num_classes` is not a whole number from 1 to 256.
     """
     num_classes = check_num_classes(num_classes)
+    if num_classes > 256:
+        raise ConfigError(
+            f"num_classes is {num_classes}; expected at most 256, as the labels of an IDX file "
+            "are bytes. Give the number of classes that there are."
+        )
     folder = Path(folder)
     paths = _find_files(folder)
-    name = folder.resolve().name if name is None else name
+    # realpath, as Path.resolve fails where symbolic links go round in a circle
+    name = Path(os.path.realpath(folder)).name if name is None else name
     class_names = CLASS_NAMES.get(name, ())
     if len(class_names) != num_classes:
         class_names = tuple(str(label) for label in range(num_classes))
@@ -228,9 +234,10 @@ def _find_files(folder: Path) -> list[Path]:
     """Return the paths of the four files, in the order of IDX_STEMS."""
     try:
         present = {entry.name for entry in folder.iterdir() if entry.is_file()}
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
+        reason = getattr(error, "strerror", None) or error
         raise DataError(
-            f"{folder}: cannot be read as a folder ({error.strerror or error}); expected a folder "
+            f"{folder}: cannot be read as a folder ({reason}); expected a folder "
             f"with the files {', '.join(IDX_STEMS)}, each plain or .gz. Check the path "
             "(--data-dir) and its permissions."
         ) from error

@@ -153,13 +153,13 @@ def explain(options: argparse.Namespace) -> int:
             print(f"\nwhere the relevance of {name} goes{many}:\n{report}\n")
         elif options.conservation:
             print(f"  ({name} has no relevance pass, so nothing to conserve)")
-    config = meta["config"]
+    config, epoch = meta["config"], meta.get("epoch", "unknown")
     figure = plot_heatmaps(
         found,
         images[rows],
         rows=titles,
         shared=options.shared,
-        title=f"{config['model']} on {dataset.name}, {trained_with(config)}, epoch {meta['epoch']}",
+        title=f"{config['model']} on {dataset.name}, {trained_with(config)}, epoch {epoch}",
         colorblind=options.colorblind,
     )
     save_figure(figure, options.out)
@@ -202,7 +202,8 @@ def which_class(wanted: str, label: int, predicted: int, dataset: Dataset) -> in
         return label if wanted == "label" else predicted
     if wanted in dataset.class_names:
         return dataset.class_names.index(wanted)
-    if wanted.isdecimal() and int(wanted) < dataset.num_classes:
+    # a number of thousands of digits would be an error of int's own
+    if wanted.isdecimal() and len(wanted) < 20 and int(wanted) < dataset.num_classes:
         return int(wanted)
     raise ConfigError(
         f"class {wanted!r}: expected 'label', 'predicted', 0 to {dataset.num_classes - 1}, or one "

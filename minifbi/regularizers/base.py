@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -110,5 +110,5 @@ def total(terms: Mapping[str, Tensor]) -> Tensor:
 def check_weight(weight: float, name: str = "weight") -> None:
     """Raise ConfigError unless the weight of a penalty is a finite number, at least 0."""
     number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
-    if not (number and math.isfinite(weight) and weight >= 0):
+    if not (number and 0 <= weight <= sys.float_info.max):
         raise ConfigError(f"{name}={weight!r}: expected a finite number, at least 0")

@@ -66,7 +66,7 @@ class Data:
         import pooch
 
         root = os.environ.get("MINIFBI_CACHE_DIR") or pooch.os_cache("minifbi")
-        folder = Path(root).expanduser() / "fashion-mnist"
+        folder = Path(os.path.expanduser(root)) / "fashion-mnist"
         if all((folder / name).is_file() for name in FASHION_MNIST_SHA256):
             return load_fashion_mnist(progress=False), ""
         return None, (
@@ -78,7 +78,7 @@ class Data:
 
 def _shown(folder: Path) -> str:
     """A folder for a report that others read: the home folder is a tilde."""
-    home = Path.home()
+    home = Path(os.path.expanduser("~"))
     return f"~/{folder.relative_to(home)}" if folder.is_relative_to(home) else str(folder)
 
 

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from minifbi.errors import ConfigError
 
+LARGEST = {"seeds": 1000, "epochs": 1_000_000}
+"""More would be planned, run by run, until the memory is full."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -65,9 +68,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name in ("seeds", "epochs"):
-            value = getattr(self, name)
-            if value < 1:
-                raise ConfigError(f"{name}={value!r}: expected at least 1")
+            value, most = getattr(self, name), LARGEST[name]
+            if not 1 <= value <= most:
+                raise ConfigError(f"{name}: expected 1 to {most:,}, got {value!r}")
         # a side experiment never has more seeds than the main one
         for name in ("side_seeds", "ablation_seeds"):
             object.__setattr__(self, name, min(getattr(self, name), self.seeds))

@@ -27,6 +27,7 @@ from minifbi.backends import get_backend
 from minifbi.datasets import Dataset
 from minifbi.errors import DataError, NonFiniteError
 from minifbi.layers import Sequential
+from minifbi.strict_json import read_json
 from minifbi.training import TrainConfig, load_model, resume, train
 from minifbi.training.checkpoint import write_json
 
@@ -91,7 +92,7 @@ class Store:
         for name in ("result.json", "diverged.json"):
             path = self.folder(config) / name
             if path.exists():
-                return read_json(path)
+                return read_own(path, RESULT[name])
         return None
 
     def train(self, config: TrainConfig) -> dict[str, Any]:
@@ -153,24 +154,68 @@ class Store:
         key = {"what": what, "options": plain(options), "version": __version__}
         path = self.folder(config) / "measured" / f"{what}-{checksum(key)}.json"
         if path.exists():
-            return read_json(path)["values"]
+            values: Any = read_own(path, lambda found: _measure(found, what))["values"]
+            return values
         values = plain(measure())
         path.parent.mkdir(exist_ok=True)
         write_json(path, {**key, "values": values})
         return values
 
 
-def read_json(path: Path) -> Any:
-    """A JSON file of ours.
+def read_own(path: Path, good: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """A JSON object that we have written, or that somebody put in its place.
+
+    Parameters
+    ----------
+    path : Path
+    good : callable
+        Whether it holds what it should.
 
     Raises
     ------
     DataError
-        If it is damaged.
+        If it does not, or is not JSON, or cannot be read.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        found = read_json(path)
+    except (OSError, ValueError) as error:
         raise DataError(
             f"{path} is damaged ({error}); delete it, and it will be made again"
         ) from error
+    if not isinstance(found, dict) or not good(found):
+        raise DataError(
+            f"{path} is damaged (it does not hold what it should); delete it, and it will be "
+            "made again"
+        )
+    return found
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _result(found: dict[str, Any]) -> bool:
+    accuracies = ("test_accuracy", "val_accuracy", "test_loss", "seconds")
+    optional = ("fbi_loss", "gate_step")
+    return all(_number(found.get(name)) for name in accuracies) and all(
+        found.get(name) is None or _number(found[name]) for name in optional
+    )
+
+
+RESULT: dict[str, Callable[[dict[str, Any]], bool]] = {
+    "result.json": _result,
+    "diverged.json": lambda found: isinstance(found.get("diverged"), str),
+}
+
+
+def _measure(found: dict[str, Any], what: str) -> bool:
+    values = found.get("values")
+    if what == "mean-activation":
+        return isinstance(values, float) and values > 0
+    return found.get("what") == what and _values(values, 2 if what == "activations" else 1)
+
+
+def _values(value: Any, depth: int) -> bool:
+    if depth:
+        return isinstance(value, dict) and all(_values(v, depth - 1) for v in value.values())
+    return value is None or _number(value)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,9 @@ from minifbi.fbi import REDUCTIONS, STARTS, check_fbi_weight, check_rule
 from minifbi.models import MODELS
 from minifbi.optim import DEFAULT_LR, OPTIMIZERS, SCHEDULES
 from minifbi.regularizers import check_weight, get_regularizer, regularizer_names
+
+LARGEST = 2**62
+"""Of every integer option."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,9 @@ class TrainConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ConfigError(f"{name}={value!r}: expected an integer, at least {least}")
+            if value > LARGEST:  # numbers of thousands of digits cannot even be shown
+                raise ConfigError(f"{name}: expected an integer, at most {LARGEST}")
+        self._check_data()
         for name in ("bias", "check_numerics"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name}={getattr(self, name)!r}: expected True or False")
@@ -119,8 +126,9 @@ class TrainConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise ConfigError(f"{name}={value!r}: expected a number")
-            if not (math.isfinite(value) and value >= 0):
-                raise ConfigError(f"{name}={value!r}: expected a finite number, at least 0")
+            if not 0 <= value <= sys.float_info.max:  # also if it is an int beyond any float
+                shown = f"{name}={value!r}" if isinstance(value, float) else name
+                raise ConfigError(f"{shown}: expected a finite number, at least 0")
         check_fbi_weight(self.fbi_weight)
         if not isinstance(self.fbi_rule, str):
             raise ConfigError(f"fbi_rule={self.fbi_rule!r}: expected the name of a rule")
@@ -132,6 +140,17 @@ class TrainConfig:
             raise ConfigError(f"momentum={self.momentum!r}: expected 0 <= momentum < 1")
         if self.lr is None:
             object.__setattr__(self, "lr", DEFAULT_LR[self.optimizer])
+
+    def _check_data(self) -> None:
+        if not isinstance(self.dataset, str):
+            raise ConfigError(f"dataset={self.dataset!r}: expected a name")
+        if isinstance(self.data_dir, os.PathLike):
+            object.__setattr__(self, "data_dir", os.fspath(self.data_dir))
+        if self.data_dir is not None and not isinstance(self.data_dir, str):
+            raise ConfigError(f"data_dir={self.data_dir!r}: expected a folder")
+        for name in ("dataset", "data_dir"):
+            if "\0" in (getattr(self, name) or ""):
+                raise ConfigError(f"{name}={getattr(self, name)!r}: no name holds a NUL character")
 
     def _check_regularizer(self) -> None:
         """One regularizer at a time, and no weight that nobody would look at."""
@@ -167,6 +186,8 @@ class TrainConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
         """From such a mapping; an unknown option is an error."""
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"{values!r}: expected the options of a configuration by name"[:200])
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:

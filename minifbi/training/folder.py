@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from minifbi.errors import CheckpointError
+from minifbi.strict_json import read_json
 from minifbi.training.config import TrainConfig
 from minifbi.training.lock import RunFolderError
 
@@ -79,12 +79,14 @@ def read_config(folder: Path) -> dict[str, Any]:
         If it is damaged.
     """
     try:
-        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        values = read_json(folder / "config.json")
+        if not isinstance(values, dict):
+            raise ValueError(f"it holds {str(values)[:40]!r}; expected the options by name")
         values.pop("versions", None)
     except FileNotFoundError:
         raise RunFolderError(
             f"{folder} holds no run: it has neither checkpoint.npz nor config.json"
         ) from None
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"cannot read {folder / 'config.json'}: {error}") from error
-    return dict(values)
+    return values

@@ -15,6 +15,7 @@ from minifbi.layers import Sequential
 from minifbi.models import build_model
 from minifbi.training.checkpoint import load_checkpoint
 from minifbi.training.config import TrainConfig
+from minifbi.training.meta import TO_BUILD, WithinReason, check_meta
 
 
 def load_data(config: TrainConfig) -> Dataset:
@@ -40,6 +41,7 @@ def load_run_data(meta: Mapping[str, Any], data_dir: str | Path | None = None) -
     MinifbiError
         If the data cannot be loaded, or its images are not those of the model.
     """
+    check_meta(meta, TO_BUILD)
     config = TrainConfig.from_dict(meta["config"])
     if data_dir is not None:
         config = dataclasses.replace(config, data_dir=str(data_dir))
@@ -77,6 +79,8 @@ def load_model(
     """
     path = Path(checkpoint)
     arrays, meta = load_checkpoint(path / "checkpoint.npz" if path.is_dir() else path)
+    check_meta(meta, TO_BUILD, str(path))
+    parameters = arrays.get("parameters", {})
     try:
         stored = meta["config"]
         # these and no more: a regularizer of one's own need not be known to use the model
@@ -88,11 +92,12 @@ def load_model(
             input_shape=tuple(meta["input_shape"]),
             num_classes=meta["num_classes"],
             bias=config.bias,
+            seed=WithinReason(sum(array.size for array in parameters.values())),
             backend=backend,
             dtype=np.dtype(config.dtype),
         )
-        model.load_state_dict(arrays["parameters"])
-    except (KeyError, TypeError, ConfigError) as error:
+        model.load_state_dict(parameters)
+    except (ConfigError, ShapeError) as error:
         raise CheckpointError(f"{path} does not describe a model: {error}") from error
     model.eval()
     return model, meta

@@ -14,6 +14,8 @@ LOCK = ".lock"
 # What a file system answers that has no locks; some network mounts are like that.
 UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 
+NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)  # a link in a stranger's folder makes no file elsewhere
+
 
 class RunFolderError(MinifbiError):
     """A folder that cannot take, or does not hold, a run."""
@@ -52,7 +54,7 @@ class FolderLock:
     def __enter__(self) -> FolderLock:
         while True:
             try:
-                handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+                handle = os.open(self.path, os.O_RDWR | os.O_CREAT | NOFOLLOW, 0o666)
             except OSError as error:
                 reason = f"cannot write: {error.strerror}"
                 raise OSError(error.errno, reason, str(self.folder)) from error

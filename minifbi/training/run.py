@@ -45,6 +45,7 @@ from minifbi.training.folder import (
 from minifbi.training.from_config import describe_regularizer
 from minifbi.training.loading import load_data
 from minifbi.training.lock import FolderLock, RunFolderError
+from minifbi.training.meta import TO_GO_ON, check_meta
 from minifbi.training.progress import Progress, describe_epoch
 from minifbi.training.saving import (
     give_up,
@@ -98,7 +99,7 @@ def train(
     if config.regularizer not in ("fbi", "none"):  # a later version may have another default
         config = dataclasses.replace(config, regularizer_weight=config.penalty_weight)
     if config.data_dir is not None:  # so that --resume finds it from anywhere
-        config = dataclasses.replace(config, data_dir=str(Path(config.data_dir).resolve()))
+        config = dataclasses.replace(config, data_dir=os.path.realpath(config.data_dir))
     data = dataset or load_data(config)
     trainer = Trainer(config, data)
     folder = default_folder(config) if out is None else Path(out)
@@ -177,12 +178,14 @@ def resume(
 
 def _resumed_config(folder: Path, meta: dict[str, Any]) -> TrainConfig:
     """The options of the run, from its checkpoint and from config.json."""
+    if meta:
+        check_meta(meta, TO_GO_ON, str(folder))
     stored = read_config(folder) if not meta or (folder / "config.json").exists() else {}
     try:
         config = TrainConfig.from_dict(meta["config"] if meta else stored)
         newer = {name: stored[name] for name in CHANGEABLE if name in stored}
         new_config = dataclasses.replace(config, **newer)
-    except (ConfigError, KeyError, TypeError) as error:
+    except ConfigError as error:
         raise CheckpointError(f"the configuration in {folder} cannot be used: {error}") from error
     if meta:
         _check_same_run(folder, config, stored)

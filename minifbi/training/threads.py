@@ -7,6 +7,8 @@ import importlib
 
 from minifbi.errors import ConfigError
 
+LARGEST = 4096
+
 
 def set_threads(count: int) -> None:
     """Let at most `count` threads compute, in Numba's kernels and in NumPy's matrix product.
@@ -24,6 +26,8 @@ def set_threads(count: int) -> None:
     """
     if count < 1:
         raise ConfigError(f"threads={count!r}: expected at least 1")
+    if count > LARGEST:
+        raise ConfigError(f"threads={count!r}: expected at most {LARGEST}")
     with contextlib.suppress(ImportError):  # without Numba there is only NumPy to tell
         numba = importlib.import_module("numba")
         most = numba.config.NUMBA_NUM_THREADS

@@ -21,6 +21,7 @@ from minifbi.training.evaluation import evaluate
 from minifbi.training.finite import check_parameters, checked, hint
 from minifbi.training.from_config import make_fbi, make_model, make_optimizer, make_regularizer
 from minifbi.training.gate import Gate
+from minifbi.training.meta import read_history
 from minifbi.training.progress import Progress
 from minifbi.training.regularized_step import regularized_step
 from minifbi.training.resident import ResidentSplit, bring_near
@@ -337,11 +338,11 @@ class Trainer:
             self.optimizer.load_state_dict(arrays["optimizer"])
             self.rng.bit_generator.state = meta["rng"]
             self.model.load_random_states(meta["layer_rngs"])
-            self.history = {name: arrays["history"][name].tolist() for name in self.history}
+            self.history = read_history(arrays["history"], tuple(self.history))
             self.epoch, self.step = meta["epoch"], meta["step"]
             self.gate.step, self.seconds = meta["gate_step"], meta["seconds"]
             self.records, self.best = list(meta["records"]), dict(meta["best"])
         except CheckpointError:
             raise
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise CheckpointError(f"the checkpoint does not fit this run: {error}") from error
