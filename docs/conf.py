@@ -3,11 +3,15 @@
 import importlib.util
 import re
 import shutil
+import sys
 from pathlib import Path
 
-import minifbi
-
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE / "extensions"))
+
+from code_links import linkcode_resolve  # noqa: E402, F401  # Sphinx looks for it here
+
+import minifbi  # noqa: E402
 
 project = "minifbi"
 author = "The minifbi authors"
@@ -15,12 +19,13 @@ project_copyright = author
 release = version = minifbi.__version__
 
 extensions = [
+    "code_links",
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.intersphinx",
+    "sphinx.ext.linkcode",
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
-    "sphinx.ext.viewcode",
 ]
 if importlib.util.find_spec("sphinx-mathjax-offline"):
     extensions.append("sphinx-mathjax-offline")  # formulas also without a network

@@ -125,7 +125,7 @@ def forward_pass(model: Layer, x: Any, fused: bool = False) -> list[Step]:
 
 
 def start_ratio(logits: Tensor, start: str = "target", labels: Any = None) -> Tensor:
-    """The ratio a_{K+1}^- / a_K^+ with which the relevance pass starts, at the logits.
+    """The ratio a_{K+1}^- / a_K^+ with which Eq. (2) starts, at the logits.
 
     Parameters
     ----------

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import csv
 import doctest
 import importlib
+import inspect
 import json
 import pkgutil
 import re
@@ -14,11 +16,16 @@ import matplotlib
 import pytest
 
 import minifbi
+from minifbi.explain import EXPLAINERS
 from minifbi.regularizers import REGULARIZERS
+from minifbi.rules import RULES
+
+places = pytest.importorskip("places", reason="installed without docs")
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES = sorted([*DOCS.glob("*.md"), ROOT / "README.md"])
+TOP = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+PAGES = sorted([*DOCS.glob("*.md"), *TOP])
 EQUATIONS = (DOCS / "equations.md").read_text(encoding="utf-8")
 # the Numba kernels are compiled functions; their text is for their reader and no example
 MODULES = sorted(
@@ -26,15 +33,6 @@ MODULES = sorted(
     for module in pkgutil.walk_packages(minifbi.__path__, "minifbi.")
     if ".numba_kernels" not in module.name and not module.name.endswith("__main__")
 )
-
-pytestmark = pytest.mark.skipif(not DOCS.exists(), reason="installed without docs")
-
-
-# ---- docs/equations.md -------------------------------------------------------------------
-def equation_rows() -> list[list[str]]:
-    """The cells of all table rows of the page that name code."""
-    rows = [line.strip().strip("|").split(" | ") for line in EQUATIONS.splitlines()]
-    return [row for row in rows if "`minifbi." in "".join(row)]
 
 
 def find(dotted: str) -> object:
@@ -53,6 +51,18 @@ def find(dotted: str) -> object:
     raise ModuleNotFoundError(dotted)
 
 
+# ---- docs/equations.md -------------------------------------------------------------------
+def equation_rows() -> list[tuple[str, list[str]]]:
+    """The table rows of the page that name code, with the title of their section."""
+    found, section = [], ""
+    for line in EQUATIONS.splitlines():
+        if line.startswith("## "):
+            section = line.removeprefix("## ")
+        if line.startswith("|") and "`minifbi." in line:
+            found.append((section, [cell.strip() for cell in line.strip("|").split(" | ")]))
+    return found
+
+
 def names(pattern: str) -> list[str]:
     """All code spans of the page that match."""
     return sorted(set(re.findall(f"`({pattern})`", EQUATIONS)))
@@ -60,36 +70,73 @@ def names(pattern: str) -> list[str]:
 
 def test_every_row_names_code_a_test_and_a_cell():
     rows = equation_rows()
-    assert len(rows) > 20
-    for row in rows:
-        assert "`tests/" in row[-2], row
-        assert re.fullmatch(r"\s*`[a-z0-9-]+`\s*", row[-1]), row
+    assert len(rows) > 60
+    for section, row in rows:
+        assert 3 <= len(row) <= 4, row
+        assert re.search(r"`minifbi\.[\w.]+`", row[-3]), row
+        assert re.fullmatch(r"`tests/[\w/]+\.py::[\w:]+`", row[-2]), row
+        if row[-1] == "-":  # shown in no tutorial: that may be so for what is no equation
+            assert section == "Figures, tables, costs", row
+        else:
+            assert re.fullmatch(r"`[a-z0-9-]+`", row[-1]), row
 
 
 @pytest.mark.parametrize("name", names(r"minifbi\.[\w.]+"))
 def test_function_exists(name):
+    path, line = places.locate(name)
+    assert name.split(".")[-1] in (ROOT / path).read_text(encoding="utf-8").splitlines()[line - 1]
     assert find(name) is not None
 
 
 @pytest.mark.parametrize("node", names(r"tests/[\w/]+\.py::[\w:]+"))
 def test_test_exists(node):
-    path, *path_inside = node.split("::")
-    body = ast.parse((ROOT / path).read_text(encoding="utf-8")).body
-    for name in path_inside:
-        matches = [item for item in body if getattr(item, "name", None) == name]
-        assert matches, f"{path} has no {name}"
-        body = getattr(matches[0], "body", [])
-    assert path_inside[-1].startswith("test_")
+    path, line = places.locate_test(node)
+    name = node.split("::")[-1]
+    assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8").splitlines()[line - 1]
 
 
 def test_tutorial_cells_exist():
-    tags = set()
-    for path in (ROOT / "tutorials").glob("*.ipynb"):
-        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
-            tags.update(cell["metadata"].get("tags", []))
-    cited = {row[-1].strip().strip("`") for row in equation_rows()}
-    assert cited <= tags
+    cited = {row[-1].strip("`") for _, row in equation_rows()} - {"-"}
+    for tag in cited:
+        assert places.locate_cell(tag)
     assert {f"eq-{n}" for n in range(1, 6)} <= cited
+
+
+@pytest.mark.parametrize(
+    ("look", "name"),
+    [
+        (places.locate, "minifbi.fbi.fbi_lost"),
+        (places.locate, "minifbi.layers.Conv2d.relevances"),
+        (places.locate, "minifbi.training.TrainConfig.weight_of_fbi"),
+        (places.locate, "somewhere.else"),
+        (places.locate_test, "tests/test_fbi.py::test_that_is_gone"),
+        (places.locate_test, "tests/test_gone.py::test_closed_form"),
+        (places.locate_test, "tests/test_fbi.py::divided_form"),  # a helper, no test
+        (places.locate_test, "tests/test_training.py::TestGate::test_closed_form"),
+        (places.locate_cell, "eq-6"),
+        (places.locate_cell, "exercise"),  # on many cells, so it leads to none
+    ],
+)
+def test_what_is_gone_is_noticed(look, name):
+    with pytest.raises(LookupError, match=name.split(".")[-1].split("::")[-1]):
+        look(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "line"),
+    [
+        ("minifbi.layers.Conv2d.relevance", "minifbi/layers/conv.py", "def relevance("),
+        ("minifbi.Tensor.exp", "minifbi/autograd/operators.py", "def exp("),  # inherited
+        ("minifbi.rules.RULES", "minifbi/rules/composite.py", "RULES: "),  # handed on
+        ("minifbi.rules.Composite.exact", "minifbi/rules/composite.py", "def exact("),
+        ("minifbi.training.TrainConfig.fbi_gate", "minifbi/training/config.py", "fbi_gate: "),
+        ("minifbi.no_grad", "minifbi/autograd/recording.py", "def no_grad("),  # decorated
+    ],
+)
+def test_names_are_found_where_they_are_defined(name, path, line):
+    found, number = places.locate(name)
+    assert found == path
+    assert line in (ROOT / path).read_text(encoding="utf-8").splitlines()[number - 1]
 
 
 def test_all_five_equations_are_listed():
@@ -101,7 +148,27 @@ def test_all_five_equations_are_listed():
         assert "`minifbi." in section
 
 
+def test_functions_of_an_equation_cite_it():
+    """Who stands in the section of Eq. (2) says Eq. (2) in its docstring, or its class does."""
+    for section, row in equation_rows():
+        if number := re.match(r"Eq\. \((\d)\)", section):
+            name = re.findall(r"`(minifbi\.[\w.]+)`", row[0])[0]
+            texts = [inspect.getdoc(find(name)) or ""]
+            if inspect.isclass(owner := find(name.rpartition(".")[0])):
+                texts.append(inspect.getdoc(owner) or "")
+            cited = {n for text in texts for n in equations_in(text)}
+            # Eq. (5) is minimised by the scheme of Section 3.2
+            section_too = number[1] == "5" and "Section 3.2" in "".join(texts)
+            assert int(number[1]) in cited or section_too, name
+
+
 # ---- equations cited in the code ---------------------------------------------------------
+def equations_in(text: str) -> set[int]:
+    """The numbers of all equations that a text cites, as in "Eq. (2), (3)"."""
+    cited = re.findall(r"Eq\. ((?:\(\d+\)(?:, | and | to )?)+)", text)
+    return {int(n) for numbers in cited for n in re.findall(r"\((\d+)\)", numbers)}
+
+
 def docstrings(path: Path) -> list[str]:
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
@@ -112,10 +179,9 @@ def test_docstrings_cite_equations_that_the_paper_has():
     cited = set()
     for path in (ROOT / "minifbi").rglob("*.py"):
         for text in docstrings(path):
-            for numbers in re.findall(r"Eq\. ((?:\(\d+\)(?:, | and | to )?)+)", text):
-                found = {int(n) for n in re.findall(r"\((\d+)\)", numbers)}
-                assert found <= {1, 2, 3, 4, 5}, f"{path}: Eq. {numbers}"
-                cited |= found
+            found = equations_in(text)
+            assert found <= {1, 2, 3, 4, 5}, f"{path}: Eq. {found}"
+            cited |= found
     assert cited >= {1, 2, 3, 4}
 
 
@@ -167,12 +233,21 @@ def python_blocks(page: Path) -> list[tuple[int, str]]:
     ]
 
 
+@pytest.fixture
+def own_registries():
+    """What a page puts into a registry must not be there for other tests."""
+    before = [(registry, dict(registry)) for registry in (REGULARIZERS, RULES, EXPLAINERS)]
+    yield
+    for registry, entries in before:
+        registry.clear()
+        registry.update(entries)
+
+
+@pytest.mark.usefixtures("own_registries")
 @pytest.mark.parametrize("page", [p for p in PAGES if python_blocks(p)], ids=lambda p: p.name)
 def test_python_blocks_run(page, tmp_path, monkeypatch, capsys):
     """One page is one program, from top to bottom; a ```text block right after is its output."""
     monkeypatch.chdir(tmp_path)
-    # what a page puts into the registry must not be there for other tests
-    monkeypatch.setattr("minifbi.regularizers.REGULARIZERS", dict(REGULARIZERS))
     namespace: dict[str, object] = {"__name__": "__main__"}
     text = page.read_text(encoding="utf-8")
     for line, block in python_blocks(page):
@@ -198,3 +273,55 @@ def test_doctests(name, tmp_path, monkeypatch):
         pytest.skip(f"needs {error.name}")  # a benchmark's peer, for example
     result = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
     assert result.failed == 0
+
+
+# ---- numbers that are quoted -------------------------------------------------------------
+def test_number_of_networks_in_the_reproduction():
+    """Experiments that share a network have all numbers of its training in common."""
+    experiments: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+    with open(DOCS / "reproduction" / "values.csv", encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            key = tuple(row[k] for k in ("group", "setting", "method", "model", "dataset", "seed"))
+            found = experiments.setdefault(key, [])
+            if row["kind"] == "training":
+                found.append((row["measure"], row["layer"], row["value"]))
+    networks = {tuple(sorted(numbers)) for numbers in experiments.values()}
+    page = (DOCS / "reproduction.md").read_text(encoding="utf-8")
+    said = re.search(r"(\d+) experiments\s+on (\d+) networks", page)
+    assert said
+    assert (int(said[1]), int(said[2])) == (len(experiments), len(networks))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"{len(networks)} networks)" in readme
+
+
+# ---- pictures and checks of the site -----------------------------------------------------
+def test_pictures_of_the_engine_are_up_to_date():
+    """They are drawn from a tape: if they differ, run `python docs/drawings.py` and look."""
+    drawings = importlib.import_module("drawings")
+    entries, arrows = drawings.tape()
+    assert len(entries) == 13
+    assert ("W1", "first.Dense") in arrows
+    assert ("W1", "first.Dense.relevance") in arrows  # the same weights in both passes
+    for name, draw in (("tape", drawings.draw_tape), ("trio", drawings.draw_trio)):
+        assert (DOCS / "images" / f"{name}.svg").read_text(encoding="utf-8") == draw()
+
+
+def test_the_check_of_the_site_finds_what_is_wrong(tmp_path):
+    check_site = importlib.import_module("check_site")
+    terms = {"relev": 0, "gradient": [0]}  # a page's number, or several
+    titles = {"convolut": 1, "checkpoint": 0}
+    search = f"Search.setIndex({json.dumps({'terms': terms, 'titleterms': titles})})"
+    (tmp_path / "searchindex.js").write_text(search, encoding="utf-8")
+    (tmp_path / "a.html").write_text('<p id="top"><a href="index.html#here">b</a></p>', "utf-8")
+    good = '<p id="here"><a href="a.html?q=1#top">a</a><a href="#here">c</a><a href="//w/x">w</a>'
+    (tmp_path / "index.html").write_text(good, encoding="utf-8")
+    assert check_site.problems(tmp_path) == ([], 3)
+    (tmp_path / "index.html").write_text(
+        f'{good.replace("here", "moved")}<img src="x.png">', "utf-8"
+    )
+    (tmp_path / "searchindex.js").write_text(search.replace("relev", "other"), encoding="utf-8")
+    assert sorted(check_site.problems(tmp_path)[0]) == [
+        "a.html: no anchor for index.html#here",
+        "index.html: no file for x.png",
+        "the search does not find 'relevance'",
+    ]

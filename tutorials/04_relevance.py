@@ -755,7 +755,7 @@ check.absorbed(absorbed)
 # +1$. The relevance arrives as $R_j = z_j r_j$, with the ratio $r_j$.
 
 
-# %% tags=["exercise"]
+# %% tags=["exercise", "exercise-epsilon"]
 def epsilon_ratio(z, W, ratio, epsilon):
     """The ratio at the inputs by LRP-epsilon.
 

@@ -782,7 +782,7 @@ check.pays_nothing(pay_1, pay_2)
 # gradient at the ratio of the inputs, to the gradient at the ratio of the outputs.
 
 
-# %% tags=["exercise"]
+# %% tags=["exercise", "exercise-pooling"]
 def pool_relevance(ratio):
     """The relevance pass of 2 x 2 average pooling: ratio (N, C, H, W) to (N, C, 2H, 2W)."""
     return ratio.repeat(2, axis=2).repeat(2, axis=3) / 4
@@ -806,7 +806,7 @@ check.pool_relevance_adjoint(pool_relevance_adjoint)
 # \partial r$ and $\partial L / \partial z$.
 
 
-# %% tags=["exercise"]
+# %% tags=["exercise", "exercise-stabiliser"]
 def damping_adjoint(v, r, z, epsilon):
     """Gradients at r and z, for the gradient v at r |z| / (|z| + epsilon); all of one shape."""
     # solution

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 @dataclass
 class Gate:
-    """Opens once, for good, when the validation accuracy first exceeds a threshold.
+    """Opens once, for good, when the validation accuracy first exceeds a threshold (Section 3.2).
 
     Attributes
     ----------

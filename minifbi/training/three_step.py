@@ -56,6 +56,8 @@ def three_step(
 ) -> Losses:
     """Forward pass, relevance pass, backward pass; leaves the gradients in ``.grad``.
 
+    The gradient that Eq. (5) descends, by the three steps of Section 3.2.
+
     Parameters
     ----------
     model : Sequential

@@ -31,7 +31,7 @@ READ_EVERY = 50  # steps between two looks at the losses, where looking means wa
 
 
 class Trainer:
-    """Trains one model on one data set with the three-step scheme.
+    """Trains one model on one data set with the three-step scheme: Eq. (5), by gradient descent.
 
     Parameters
     ----------
