@@ -145,32 +145,34 @@ def locate_test(node: str) -> Place:
 
 
 @cache
-def tagged_cells() -> dict[str, list[str]]:
-    """Which notebooks in tutorials/ have a code cell with a tag.
+def tagged_cells() -> dict[str, dict[str, int]]:
+    """How often each tag stands on a code cell, notebook by notebook.
 
     Returns
     -------
-    dict of str to list of str
-        Names of notebooks without their suffix, by tag.
+    dict of str to dict of str to int
+        By tag, then by the notebook's name without its suffix, in the order of their names.
     """
-    found: dict[str, list[str]] = {}
+    found: dict[str, dict[str, int]] = {}
     for path in sorted((ROOT / "tutorials").glob("*.ipynb")):
         for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
             for tag in cell["metadata"].get("tags", []):
-                found.setdefault(tag, []).append(path.stem)
+                counts = found.setdefault(tag, {})
+                counts[path.stem] = counts.get(path.stem, 0) + 1
     return found
 
 
 def locate_cell(tag: str) -> str:
-    """The notebook that has the cell with this tag.
+    """The notebook that has the cell with this tag; the first, if several have one.
 
     Raises
     ------
     LookupError
-        If none has it, or several cells do.
+        If none has it, or the first has it on several cells.
     """
-    notebooks = tagged_cells().get(tag, [])
-    if len(notebooks) != 1:
-        where = " and ".join(notebooks) or "no notebook"
-        raise LookupError(f"tag {tag!r}: expected it on one cell, found it in {where}")
-    return notebooks[0]
+    notebooks = tagged_cells().get(tag, {})
+    for name, count in notebooks.items():
+        if count == 1:
+            return name
+        raise LookupError(f"tag {tag!r}: expected it on one cell of {name}, found it on {count}")
+    raise LookupError(f"tag {tag!r}: no notebook has a cell with it")
