@@ -29,7 +29,8 @@
 # 6. compute every measure of Table 1 by hand, then make the table in every reading,
 # 7. hold each claim of the paper against the numbers, yours and those of a larger run.
 #
-# You need notebooks 5 and 6. It takes about 30 minutes.
+# You need [notebook 5](05_the_fbi_loss.ipynb) and [notebook 6](06_three_step_training.ipynb). It
+# takes about 30 minutes.
 
 # %%
 import os
@@ -207,15 +208,13 @@ cells = np.array(
 )
 
 counted = {}
+print("conv3, this digit   mean   largest   zeros   on the background   filters all zero")
 for method, a in maps.items():
     background = sum(a[f][~cells].sum() for f in range(len(a))) / a.sum()
     empty = sum(bool((a[f] == 0).all()) for f in range(len(a)))
     counted[method] = background
-    print(
-        f"{NAMES[method]:13s} mean {a.mean():.3f}, largest {a.max():.2f}, "
-        f"zeros {(a == 0).mean():.0%}, on the background {background:.1%}, "
-        f"filters all zero {empty} of {len(a)}"
-    )
+    numbers = f"{a.mean():.3f} {a.max():9.2f} {(a == 0).mean():7.0%} {background:19.1%}"
+    print(f"{NAMES[method]:18s} {numbers} {empty:13d} of {len(a)}")
 
 # %% tags=["hide-input"]
 fig, axes = panels(1, 4, 9, 2.5)
@@ -628,7 +627,7 @@ if full:
         print(f"{judgement.title}: {judgement.verdict}")
         for sentence in judgement.sentences[1:]:
             plain = sentence.replace("**", "")
-            print(textwrap.fill(plain, 96, initial_indent="   ", subsequent_indent="   "))
+            print(textwrap.fill(plain, 84, initial_indent="   ", subsequent_indent="   "))
         print()
 else:
     print("The large run is not on this machine.")
@@ -649,7 +648,8 @@ else:
 # can only be repeated in spirit.
 #
 # *What is not asked here.* Is a network with sparser activations "more interpretable"? And does it
-# take the FBI loss to make them sparser? That is notebook 8.
+# take the FBI loss to make them sparser? That is
+# [notebook 8](08_is_it_more_interpretable.ipynb).
 
 # %% [markdown]
 # ## What you learnt

@@ -30,7 +30,8 @@
 # 6. put your numbers beside those of a large run, and reach a verdict,
 # 7. take home a checklist, and apply it to the paper.
 #
-# You need notebooks 4, 5 and 7. It takes about 30 minutes.
+# You need notebooks [4](04_relevance.ipynb), [5](05_the_fbi_loss.ipynb) and
+# [7](07_figures_and_table.ipynb). It takes about 30 minutes.
 
 # %%
 import os
@@ -88,11 +89,13 @@ print("the large run:", "found" if FULL else "not here, so its cells will say so
 # Notebook 5 found what the FBI loss is, in closed form. With the activation $\mathbf a_{i-1}^+$ at
 # the input of layer $i$, and the gradient $\mathbf g_i$ of the true class's logit there,
 #
-# $$L_{FBI} = \frac1K \sum_{i=1}^K \sum_u a_u\, |1 - g_u| , \qquad
-#   L_{L1} = \frac1{K-1} \sum_{i=2}^K \sum_u a_u . $$
+# $$L_{FBI} = \frac1K \sum_{i=1}^K \sum_u a_u\, |1 - g_u| . $$
 #
-# Replace $|1 - g|$ by 1, leave out the image, which cannot be learnt, and what remains is the right
-# one: an *L1 penalty* on the activations (Glorot, Bordes and Bengio 2011), a few lines of code that
+# Replace $|1 - g|$ by 1, leave out the image, which cannot be learnt, and what remains is
+#
+# $$L_{L1} = \frac1{K-1} \sum_{i=2}^K \sum_u a_u , $$
+#
+# an *L1 penalty* on the activations (Glorot, Bordes and Bengio 2011), a few lines of code that
 # need no relevance. Whatever both do cannot be due to the relevance; whatever FBI alone does, can.
 # That is what a *baseline* is for: it has everything but the idea that is to be tested.
 #
@@ -129,7 +132,8 @@ print(f"L1 penalty {evaluate_penalty(untrained, few, L1()):.1f}")
 # Three contestants, then, and for each of them several *seeds*: the seed decides the initial
 # weights and the order of the images. Networks of the same seed start equal and see the same. The
 # weight of L1 is the one for which, in the large run, the mean activation equals that of FBI: we
-# want to compare kinds of pressure, not strengths.
+# want to compare kinds of pressure, not strengths. (`Results` will keep every number together
+# with its method and its seed.)
 
 # %% tags=["train"]
 from minifbi.reproduce.experiments import MAIN, Experiment, with_method
@@ -556,9 +560,8 @@ else:
 # that FBI surely changes, and print the part of the change that L1 shares: 100 % if the twin does
 # exactly the same, more if it overdoes it, 0 % if it does nothing.
 
+
 # %% tags=["shared"]
-
-
 def shared(results):
     """What FBI surely changes: the measure, the direction, L1's part of the change."""
     found = []
