@@ -772,11 +772,13 @@ assert gap < 1e-3
 # parts of its report that matter now, on the machine on which this notebook ran:
 
 # %%
-from minifbi.diagnosis import examine
-from minifbi.doctor import describe
+import subprocess
+import sys
 
+doctor = [sys.executable, "-m", "minifbi.doctor"]
+report = subprocess.run(doctor, capture_output=True, text=True, check=True).stdout
 part = ""
-for line in describe(examine()).splitlines():
+for line in report.splitlines():
     part = part if line.startswith(" ") else line.strip()
     if part in ("Backends", "GPU"):
         print(line)
