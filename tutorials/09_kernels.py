@@ -59,7 +59,7 @@ BLUE, RED, GREY, ORANGE, GREEN = "#1f77b4", "#c0392b", "#666666", "#d98200", "#2
 def shortest(function, repeats=None):
     """Seconds that a call of `function` takes, the shortest of several."""
     times = []
-    for _ in range(repeats or (3 if FAST else 15)):
+    for _ in range(repeats or (3 if FAST else 40)):
         start = time.perf_counter()
         function()
         times.append(time.perf_counter() - start)
@@ -73,10 +73,10 @@ print(f"processor type {get_host_cpu_name()!r}, Numba uses {THREADS} thread(s)")
 # ## 1. The first call
 #
 # Python looks at each operation when it comes to it: which types have these two objects, which
-# function adds such types, where does the result go? For adding two numbers, that is some hundred
-# times more work than the addition. A *compiler* does the looking up once, before anything runs,
-# and leaves only the additions. Numba is a compiler for a part of Python. It works at the first
-# call, because only then it knows the types of the arguments:
+# function adds such types, where does the result go? For adding two numbers, that is far more
+# work than the addition. A *compiler* does the looking up once, before anything runs, and leaves
+# only the additions. Numba is a compiler for a part of Python. It works at the first call,
+# because only then it knows the types of the arguments:
 # %%
 @numba.njit
 def total(values):
@@ -137,7 +137,7 @@ with tempfile.TemporaryDirectory() as folder:
 
 # %% [markdown]
 # minifbi's kernels are cached in this way, so only the very first training step after the
-# installation waits, for about half a minute in all. `get_backend("numba").warm()` says whether
+# installation waits, half a minute or so. `get_backend("numba").warm()` says whether
 # that is behind you.
 #
 # There is one trap. What a compiled function finds *outside* of itself is looked up when it is
@@ -221,9 +221,9 @@ race("Python loops", lambda: loops(bordered[:1], w[:2]), FLOP // 512, expected[:
 race("im2col, matrix product", lambda: numpy_backend.conv2d(x, w, (1, 1), (2, 2)))
 
 # %% [markdown]
-# Note two things that these loops do better than those of notebook 2. The border of zeros is there
-# in memory, so the innermost loop has no `if`. And the sum is kept in a variable of its own; only
-# when it is complete, it goes to `z`.
+# Note two things that these loops do better than the compiled ones of notebook 2. The border of
+# zeros is there in memory, so the innermost loop has no `if`. And the sum is kept in a variable
+# of its own; only when it is complete, it goes to `z`.
 #
 # ## 3. Compiled, and why that is not enough
 #
@@ -264,7 +264,7 @@ def peak(threads, count=300_000):
     numba.set_num_threads(threads)
     out = np.zeros((threads, TILE), np.float32)
     multiply_adds(ones, ones, out, 1)  # compiles
-    seconds = shortest(lambda: multiply_adds(ones, ones, out, count), 5)
+    seconds = shortest(lambda: multiply_adds(ones, ones, out, count))
     numba.set_num_threads(before)
     assert out.max() == out.min() == count  # each sum is 1 * 1, added up `count` times
     return 2 * count * TILE * threads / seconds / 1e9
@@ -559,7 +559,7 @@ for threads, value in PEAK.items():
 ax.set(xscale="log", xlabel="GFLOP/s (each mark ten times the one before)")
 ax.set_xlim(None, max(*PEAK.values(), *ladder.values()) * 12)
 ax.invert_yaxis()
-ax.legend(loc="upper right", frameon=False, fontsize=9)
+ax.legend(loc="upper right", framealpha=1, edgecolor="white", fontsize=9)
 plt.show()
 
 # %% [markdown]
@@ -647,7 +647,7 @@ def training_step():
 
 training_step()  # the first call compiles, or loads what was compiled
 records = []
-for _ in range(5 if FAST else 30):
+for _ in range(5 if FAST else 60):
     with stopwatch(model) as times:
         start = time.perf_counter()
         training_step()
@@ -742,7 +742,7 @@ def bandwidth(size):
     s = np.float32(2)
     repeats = max(1, (1 << (23 if FAST else 26)) // size)
     triad(a, b, c, s, 1)
-    seconds = shortest(lambda: triad(a, b, c, s, repeats), 3 if FAST else 6)
+    seconds = shortest(lambda: triad(a, b, c, s, repeats), 3 if FAST else 15)
     return 12 * a.size * repeats / seconds / 1e9
 
 
@@ -767,7 +767,7 @@ for size, value in zip(sizes, speeds, strict=True):
 # between stayed in the caches.
 
 # %%
-NEAR, FAR = max(speeds), speeds[-1]
+NEAR, FAR = max(speeds), max(speeds[-2:])  # the smallest arrays, and the largest
 PEAK_ALL = max(PEAK[THREADS], max(ladder.values()))
 print(f"ridge of the roof: {PEAK_ALL / FAR:.0f} FLOP a byte from far memory, ", end="")
 print(f"{PEAK_ALL / NEAR:.0f} from the fastest cache")

@@ -147,9 +147,11 @@ plt.show()
 
 # %% [markdown]
 # Nearly all of the work is in large arrays, whose elements do not depend on each other: it suits.
-# A number of calls compute very little, such as the last dense layer, and the weight gradients of
-# small layers. They cannot fill a GPU, and cost a launch all the same. That is why a GPU likes
-# **large batches**: the number of launches stays the same, and each does more.
+# (The sums of Eq. (3), at the very bottom, read large arrays to make one number; section 5 shows
+# how threads share that.) A number of calls compute very little, such as those of the last dense
+# layer, and the weight gradients of small layers. They cannot fill a GPU, and cost a launch all
+# the same. That is why a GPU likes **large batches**: the number of launches stays the same, and
+# each does more.
 #
 # ## 2. One code for two kinds of arrays
 #
@@ -770,11 +772,13 @@ assert gap < 1e-3
 # parts of its report that matter now, on the machine on which this notebook ran:
 
 # %%
-from minifbi.diagnosis import examine
-from minifbi.doctor import describe
+import subprocess
+import sys
 
+doctor = [sys.executable, "-m", "minifbi.doctor"]
+report = subprocess.run(doctor, capture_output=True, text=True, check=True).stdout
 part = ""
-for line in describe(examine()).splitlines():
+for line in report.splitlines():
     part = part if line.startswith(" ") else line.strip()
     if part in ("Backends", "GPU"):
         print(line)
@@ -897,8 +901,8 @@ check.measure(measure)
 # %%
 def place_of(i, C, N, H, W):
     # solution
-    # student: # x is what changes fastest
-    # student: return c, n, y, x
+    # student: # begin with x, which changes fastest
+    # student: return ...  # c, n, y, x
     x = i % W
     y = i // W % H
     n = i // (W * H) % N

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -92,6 +92,17 @@ DEVICE = SimpleNamespace(
 )  # fmt: skip
 
 
+class _Numpy(ModuleType):
+    """NumPy, called by its name in messages rather than by its folder."""
+
+    def __repr__(self) -> str:
+        return "numpy"
+
+
+NUMPY = _Numpy("numpy")
+NUMPY.__dict__.update(vars(np))
+
+
 def softmax(answer: Any) -> Verdict:
     """Softmax over rows, on any kind of array."""
 
@@ -111,7 +122,7 @@ def softmax(answer: Any) -> Verdict:
         verdict = checks.function(
             answer,
             reference,
-            [(np, z) for z in (*cases, np.array([[1000.0, 999.0], [-800.0, 0.0]]))],
+            [(NUMPY, z) for z in (*cases, np.array([[1000.0, 999.0], [-800.0, 0.0]]))],
             "softmax",
             hint="Look at large numbers: e to the power of 1000 is infinite. Subtract the maximum "
             "of each row.",
@@ -311,6 +322,8 @@ def avg_pool(answer: Any) -> Verdict:
                 try:
                     result = answer(*given)
                 except Exception as error:
+                    if "ellipsis" in str(error):
+                        return Verdict(False, "there still is a `...` in it: write the body.")
                     return Verdict(
                         False, f"thread {thread} raised {type(error).__name__}: {error}."
                     )
