@@ -96,6 +96,17 @@ def l1_difference(relevance: Relevance, count: int) -> Tensor:
 
     With sigma = sign(x - x * ratio) the gradients are sigma * (1 - ratio) / count at x
     and -sigma * x / count at the ratio.
+
+    Parameters
+    ----------
+    relevance : Relevance
+        a_i^-, with its factors x and ratio.
+    count : int
+        The batch size, or the number of elements, by the reduction of Eq. (3).
+
+    Returns
+    -------
+    Tensor, shape ()
     """
     backend, x, ratio = relevance.backend, relevance.x.data, relevance.ratio.data
     return record(
@@ -228,7 +239,13 @@ def relevance_pass(
 
 
 def check_rule(rule: str | Rule | Composite, stabilizer: float = 0.0) -> None:
-    """Raise ConfigError unless there is such a rule, and the stabiliser has a meaning for it."""
+    """Raise ConfigError unless there is such a rule, and the stabiliser has a meaning for it.
+
+    Parameters
+    ----------
+    rule : str, Rule or Composite
+    stabilizer : float
+    """
     if stabilizer and not get_rule(rule).exact:
         raise ConfigError(
             f"stabilizer={stabilizer:g} belongs to the rule 'zero', and {rule} brings its own; "
@@ -271,6 +288,11 @@ def fbi_terms(
     Returns
     -------
     dict of str to Tensor of shape ()
+
+    Raises
+    ------
+    ConfigError
+        If the reduction is unknown.
     """
     if reduction not in REDUCTIONS:
         raise ConfigError(f"reduction={reduction!r}: expected one of {', '.join(REDUCTIONS)}")
@@ -290,7 +312,22 @@ def fbi_terms(
 
 
 def fbi_loss(terms: Mapping[str, Tensor]) -> Tensor:
-    """L_FBI, Eq. (3): the mean of the K terms."""
+    """L_FBI, Eq. (3): the mean of the K terms.
+
+    Parameters
+    ----------
+    terms : mapping of str to Tensor of shape ()
+        From :func:`fbi_terms`.
+
+    Returns
+    -------
+    Tensor, shape ()
+
+    Raises
+    ------
+    ConfigError
+        If there are none.
+    """
     if not terms:
         raise ConfigError("L_FBI needs at least one functional layer (Conv2d or Dense), got none")
     inputs, share = tuple(terms.values()), 1.0 / len(terms)
@@ -300,6 +337,16 @@ def fbi_loss(terms: Mapping[str, Tensor]) -> Tensor:
 
 def objective(task_loss: Tensor, fbi: Tensor, fbi_weight: float) -> Tensor:
     """L of Eq. (4): (1 - lambda) L_TSK + lambda L_FBI, lambda = `fbi_weight`.
+
+    Parameters
+    ----------
+    task_loss, fbi : Tensor, shape ()
+        L_TSK and L_FBI.
+    fbi_weight : float
+
+    Returns
+    -------
+    Tensor, shape ()
 
     Raises
     ------
@@ -311,7 +358,13 @@ def objective(task_loss: Tensor, fbi: Tensor, fbi_weight: float) -> Tensor:
 
 
 def check_fbi_weight(fbi_weight: float) -> None:
-    """Raise ConfigError unless 0 <= lambda <= 1."""
+    """Raise ConfigError unless 0 <= lambda <= 1.
+
+    Parameters
+    ----------
+    fbi_weight : float
+        lambda of Eq. (4).
+    """
     if not 0 <= fbi_weight <= 1:
         raise ConfigError(
             f"fbi_weight={fbi_weight!r}: the lambda of Eq. (4) must lie in [0, 1]; "

@@ -102,7 +102,7 @@ def alexnet(
     Parameters
     ----------
     input_shape : (int, int, int)
-        Channels, height, width of one image.
+        Shape (C, H, W) of one image.
     num_classes : int
     overlapping_pooling : bool
         AlexNet's 3x3 windows with stride 2 instead of 2x2 with stride 2.
@@ -118,6 +118,13 @@ def alexnet(
     Returns
     -------
     Sequential
+
+    Raises
+    ------
+    ConfigError
+        If `width`, `num_classes` or `input_shape` is not at least 1.
+    ShapeError
+        If the images are too small for the windows.
     """
     if width < 1:
         raise ConfigError(f"width={width!r}: expected an integer, at least 1")
@@ -135,7 +142,17 @@ def alexnet(
 
 
 def alexnet_overlapping(*args: Any, **options: Any) -> Sequential:
-    """:func:`alexnet` with AlexNet's overlapping 3x3 pooling of stride 2."""
+    """:func:`alexnet` with AlexNet's overlapping 3x3 pooling of stride 2.
+
+    Parameters
+    ----------
+    *args, **options
+        As in :func:`alexnet`.
+
+    Returns
+    -------
+    Sequential
+    """
     return alexnet(*args, overlapping_pooling=True, **options)
 
 
@@ -151,7 +168,20 @@ def lenet(
     """LeNet-5 (LeCun, Bottou, Bengio and Haffner 1998) with ReLU and plain average pooling.
 
     conv 5x5x6 pad 2, average pool 2 / conv 5x5x16, average pool 2 / dense 120, 84, 10.
-    Parameters as in :func:`alexnet`.
+
+    Parameters
+    ----------
+    input_shape, num_classes, bias, seed, backend, dtype
+        See :func:`alexnet`.
+
+    Returns
+    -------
+    Sequential
+
+    Raises
+    ------
+    ConfigError, ShapeError
+        As :func:`alexnet`.
     """
     net = _Builder(input_shape, seed, backend, dtype, bias)
     net.conv("conv1", 6, kernel=5, padding=2)
@@ -171,7 +201,24 @@ def mlp(
     backend: str | Backend = "auto",
     dtype: Any = np.float32,
 ) -> Sequential:
-    """Dense layers of the given `widths` with ReLU between.  Parameters as in :func:`alexnet`."""
+    """Dense layers of the given widths with ReLU between.
+
+    Parameters
+    ----------
+    widths : tuple of int
+        Units of each hidden layer.
+    input_shape, num_classes, bias, seed, backend, dtype
+        See :func:`alexnet`.
+
+    Returns
+    -------
+    Sequential
+
+    Raises
+    ------
+    ConfigError
+        As :func:`alexnet`.
+    """
     return _Builder(input_shape, seed, backend, dtype, bias).dense(widths, num_classes, first=1)
 
 
@@ -185,6 +232,16 @@ MODELS: dict[str, Callable[..., Sequential]] = {
 
 def build_model(name: str, **options: Any) -> Sequential:
     """Build a model by name; `options` as in :func:`alexnet`.
+
+    Parameters
+    ----------
+    name : str
+        A key of :data:`MODELS`.
+    **options
+
+    Returns
+    -------
+    Sequential
 
     Raises
     ------

@@ -32,6 +32,11 @@ class Optimizer:
         Learning rate, at least 0.
     weight_decay : float
         L2 penalty: weight_decay * p is added to the gradient of every parameter.
+
+    Raises
+    ------
+    ConfigError
+        If a number is outside its range, or there are no parameters.
     """
 
     slots: tuple[str, ...] = ()
@@ -77,6 +82,11 @@ class Optimizer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Put the memory back.
 
+        Parameters
+        ----------
+        state : mapping of str to array
+            From :meth:`state_dict`.
+
         Raises
         ------
         CheckpointError
@@ -117,6 +127,11 @@ class SGD(Optimizer):
         See :class:`Optimizer`.
     momentum : float
         m, 0 <= m < 1.
+
+    Raises
+    ------
+    ConfigError
+        If a number is outside its range.
     """
 
     slots = ("velocity",)
@@ -150,6 +165,11 @@ class Adam(Optimizer):
     betas : (float, float)
         Decay of the running mean of g and of g^2.
     eps : float
+
+    Raises
+    ------
+    ConfigError
+        If a number is outside its range.
     """
 
     slots = ("mean", "square")
@@ -178,6 +198,10 @@ DEFAULT_LR = {"sgd": 0.05, "adam": 1e-3}
 
 def learning_rate(base: float, schedule: str, step: int, total: int) -> float:
     """Learning rate of step `step` (from 0) out of `total`.
+
+    Returns
+    -------
+    float
 
     Parameters
     ----------

@@ -8,7 +8,6 @@ import doctest
 import importlib
 import inspect
 import json
-import pkgutil
 import re
 from pathlib import Path
 
@@ -27,11 +26,9 @@ DOCS = ROOT / "docs"
 TOP = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 PAGES = sorted([*DOCS.glob("*.md"), *TOP])
 EQUATIONS = (DOCS / "equations.md").read_text(encoding="utf-8")
-# the Numba kernels are compiled functions; their text is for their reader and no example
 MODULES = sorted(
-    module.name
-    for module in pkgutil.walk_packages(minifbi.__path__, "minifbi.")
-    if ".numba_kernels" not in module.name and not module.name.endswith("__main__")
+    path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
+    for path in (ROOT / "minifbi").rglob("*.py")
 )
 
 
@@ -270,6 +267,8 @@ def test_doctests(name, tmp_path, monkeypatch):
     except ModuleNotFoundError as error:
         if str(error.name).startswith("minifbi"):
             raise
+        source = ROOT.joinpath(*name.split(".")).with_suffix(".py").read_text(encoding="utf-8")
+        assert ">>> " not in source, "an example that is never run"
         pytest.skip(f"needs {error.name}")  # a benchmark's peer, for example
     result = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
     assert result.failed == 0
@@ -292,6 +291,24 @@ def test_number_of_networks_in_the_reproduction():
     assert (int(said[1]), int(said[2])) == (len(experiments), len(networks))
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert f"{len(networks)} networks)" in readme
+
+
+def test_citation():
+    """CITATION.cff, the package and the entry on the page of questions say the same."""
+    yaml = pytest.importorskip("yaml")
+    cff = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert cff["version"] == minifbi.__version__
+    assert cff["type"] == "software"
+    (paper,) = cff["references"]
+    entry = re.search(r"```bibtex\n(.*?)```", (DOCS / "faq.md").read_text("utf-8"), re.DOTALL)
+    assert entry
+    fields = dict(re.findall(r"(\w+)\s*= \{(.*)\}", entry[1]))
+    names = [f"{a['family-names']}, {a['given-names']}" for a in paper["authors"]]
+    assert fields["author"] == " and ".join(names)
+    assert fields["title"] == paper["title"]
+    assert fields["booktitle"] == paper["collection-title"]
+    assert fields["year"] == str(paper["year"])
+    assert fields["pages"] == f"{paper['start']}--{paper['end']}"
 
 
 # ---- pictures and checks of the site -----------------------------------------------------

@@ -14,7 +14,18 @@ from minifbi.errors import ShapeError
 
 
 def log_softmax(logits: Tensor, axis: int = -1) -> Tensor:
-    """log(exp(y) / sum exp(y)) along `axis`, shifted by the maximum so that nothing overflows."""
+    """log(exp(y) / sum exp(y)) along `axis`, shifted by the maximum so that nothing overflows.
+
+    Parameters
+    ----------
+    logits : Tensor, any shape
+    axis : int
+        Along which the exponentials sum to 1.
+
+    Returns
+    -------
+    Tensor, same shape
+    """
     xp = logits.backend.xp
     shifted = logits.data - logits.data.max(axis=axis, keepdims=True)
     value = shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))
@@ -27,7 +38,18 @@ def log_softmax(logits: Tensor, axis: int = -1) -> Tensor:
 
 
 def softmax(logits: Tensor, axis: int = -1) -> Tensor:
-    """exp(y) / sum exp(y) along `axis`."""
+    """exp(y) / sum exp(y) along `axis`.
+
+    Parameters
+    ----------
+    logits : Tensor, any shape
+    axis : int
+
+    Returns
+    -------
+    Tensor, same shape
+        Probabilities: at least 0, sum 1 along `axis`.
+    """
     return exp(log_softmax(logits, axis))
 
 

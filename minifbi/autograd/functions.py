@@ -165,7 +165,23 @@ def clip(a: Tensor, low: float, high: float) -> Tensor:
 
 
 def where(condition: Array, a: Any, b: Any) -> Tensor:
-    """a where `condition` (a boolean array) holds, else b; broadcast."""
+    """a where `condition` (a boolean array) holds, else b; broadcast.
+
+    Parameters
+    ----------
+    condition : array of bool
+    a, b : Tensor or number
+        At least one a Tensor; condition, a and b are broadcast to one shape.
+
+    Returns
+    -------
+    Tensor, the broadcast shape
+
+    Raises
+    ------
+    TypeError
+        If `condition` is a Tensor, or neither a nor b is.
+    """
     if isinstance(condition, tape.Tensor):
         raise TypeError("where needs a boolean array, not a Tensor; a comparison such as a > 0 is")
     a, b = _tensors(a, b)
@@ -183,13 +199,33 @@ def where(condition: Array, a: Any, b: Any) -> Tensor:
 
 
 def maximum(a: Any, b: Any) -> Tensor:
-    """Elementwise larger of two; the gradient goes to `a` where they are equal; NaN stays."""
+    """Elementwise larger of two; the gradient goes to `a` where they are equal; NaN stays.
+
+    Parameters
+    ----------
+    a, b : Tensor or number
+        At least one a Tensor; broadcast to one shape.
+
+    Returns
+    -------
+    Tensor, the broadcast shape
+    """
     a, b = _tensors(a, b)
     return where((a.data >= b.data) | (a.data != a.data), a, b)
 
 
 def minimum(a: Any, b: Any) -> Tensor:
-    """Elementwise smaller of two; the gradient goes to `a` where they are equal; NaN stays."""
+    """Elementwise smaller of two; the gradient goes to `a` where they are equal; NaN stays.
+
+    Parameters
+    ----------
+    a, b : Tensor or number
+        At least one a Tensor; broadcast to one shape.
+
+    Returns
+    -------
+    Tensor, the broadcast shape
+    """
     a, b = _tensors(a, b)
     return where((a.data <= b.data) | (a.data != a.data), a, b)
 
@@ -315,7 +351,19 @@ def take(a: Tensor, index: Any) -> Tensor:
 
 
 def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
-    """Join along an existing axis."""
+    """Join along an existing axis.
+
+    Parameters
+    ----------
+    tensors : sequence of Tensor
+        Of one shape, but for the length of `axis`.
+    axis : int
+
+    Returns
+    -------
+    Tensor
+        With the shape of the first, but along `axis` the sum of all lengths.
+    """
     tensors = _tensors(*tensors)
     xp = tensors[0].backend.xp
     ends = np.cumsum([t.shape[axis] for t in tensors])[:-1].tolist()
@@ -328,5 +376,18 @@ def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
 
 
 def stack(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
-    """Join along a new axis."""
+    """Join along a new axis.
+
+    Parameters
+    ----------
+    tensors : sequence of Tensor
+        All of one shape.
+    axis : int
+        Where the new axis stands in the result's shape.
+
+    Returns
+    -------
+    Tensor
+        One dimension more, of length ``len(tensors)``.
+    """
     return concatenate([expand_dims(t, axis) for t in _tensors(*tensors)], axis)

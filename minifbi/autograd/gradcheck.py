@@ -30,6 +30,8 @@ class GradientReport:
         Largest relative error for each parameter, over its smooth directions.
     kinks : dict of str to int
         Directions that were set aside because the loss has a kink there.
+    untested : list of str
+        Parameters all of whose directions crossed a kink.
     tolerance : float
     """
 

@@ -40,5 +40,10 @@ def enable_grad() -> Iterator[None]:
 
 
 def is_grad_enabled() -> bool:
-    """Whether operations are being recorded here and now."""
+    """Whether operations are being recorded here and now.
+
+    Returns
+    -------
+    bool
+    """
     return _recording.get()

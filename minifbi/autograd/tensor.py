@@ -62,11 +62,25 @@ class Deferred:
     shape: tuple[int, ...]
 
     def array(self) -> Array:
-        """The gradient."""
+        """The gradient.
+
+        Returns
+        -------
+        array, of the shape :attr:`shape`
+        """
         raise NotImplementedError(f"{type(self).__name__} must define array")
 
     def plus(self, other: Array) -> Array:
-        """The gradient and `other`, in an array of its own."""
+        """The gradient and `other`, in an array of its own.
+
+        Parameters
+        ----------
+        other : array, of this gradient's shape
+
+        Returns
+        -------
+        array, same shape
+        """
         raise NotImplementedError(f"{type(self).__name__} must define plus")
 
 
@@ -304,7 +318,7 @@ def record(data: Array, inputs: Sequence[Tensor], backward: BackwardFunction, na
 
     Parameters
     ----------
-    data : array
+    data : array, any shape
         The result, on the backend of the inputs.
     inputs : sequence of Tensor
         What it was computed from; all on one backend.

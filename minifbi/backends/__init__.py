@@ -102,7 +102,13 @@ def get_backend(name: str | Backend = "auto") -> Backend:
 
 
 def backend_status() -> dict[str, str]:
-    """Say for each backend whether it runs here: "ok", or the reason why not."""
+    """Say for each backend whether it runs here: "ok", or the reason why not.
+
+    Returns
+    -------
+    dict of str to str
+        By name.
+    """
     status = {}
     for name in BACKEND_NAMES:
         try:

@@ -63,7 +63,33 @@ def output_size(size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
 
 
 class Backend(ABC):
-    """What a backend offers.  See the module's text for the shapes."""
+    """What a backend offers.
+
+    All kernels share these arguments:
+
+    ======================  ==============================================================
+    x, u                    maps (N, C, H, W), or samples (N, F), of one floating dtype
+    weight                  kernels (O, C, kh, kw), or a matrix (O, F)
+    bias                    (O,), or None
+    z, g                    an output (N, O, OH, OW) or (N, O), and a gradient or ratio there
+    a                       an output after ReLU and pooling, in its own shape
+    winners                 places of maxima, in the shape of the pooled maps
+    stride, padding         pairs (vertical, horizontal), as is `kernel`
+    size                    (H, W) of the result, where that does not follow from the rest
+    window                  a pooling's (kernel, stride, padding), or None
+    array, dtype            anything that NumPy takes, and float32 or float64, or None
+    ======================  ==============================================================
+
+    A kernel returns a new array and changes none, but for :meth:`adam`.  Shapes are checked by the
+    layers, before a kernel is called.
+
+    Attributes
+    ----------
+    name : str
+    xp : module
+        With NumPy's interface.
+    asynchronous : bool
+    """
 
     name: str
     xp: Any
@@ -86,11 +112,11 @@ class Backend(ABC):
         """Wait until all that was asked for is done (at once, unless asynchronous)."""
 
     def scalars(self, arrays: Sequence[Array]) -> list[float]:
-        """Read arrays of shape (), all at once: where a host waits, it waits only once."""
+        """Read `arrays` of shape (), all at once: where a host waits, it waits only once."""
         return [float(array) for array in arrays]
 
     def holds(self, array: Any) -> bool:
-        """Whether an array is one of this backend's, and need not be brought to it."""
+        """Whether an `array` is one of this backend's, and need not be brought to it."""
         return isinstance(array, self.xp.ndarray)
 
     def free_memory(self) -> int | None:
@@ -100,7 +126,7 @@ class Backend(ABC):
     # ---- moving arrays ---------------------------------------------------------------
     @abstractmethod
     def asarray(self, array: Any, dtype: Any = None) -> Array:
-        """Bring a NumPy array (or nested lists) to where this backend computes."""
+        """Bring a NumPy `array` (or nested lists) to where this backend computes, as `dtype`."""
 
     @abstractmethod
     def to_numpy(self, array: Array) -> Any:
@@ -236,7 +262,7 @@ class Backend(ABC):
 
     @abstractmethod
     def add(self, a: Array, b: Array) -> Array:
-        """a + b of one shape: two gradients of one tensor, which may be large."""
+        """`a` + `b` of one shape: two gradients of one tensor, which may be large."""
 
     @abstractmethod
     def adam(
@@ -252,5 +278,6 @@ class Backend(ABC):
     ) -> Array:
         """Adam's step number t (from 1) for one parameter, see :class:`minifbi.optim.Adam`.
 
-        Returns the parameter's new array; `mean` and `square` change in place.
+        `p`, `grad`, `mean` and `square` have the parameter's shape; `lr`, `betas` and `eps` are
+        Adam's numbers.  Returns the parameter's new array; `mean` and `square` change in place.
         """

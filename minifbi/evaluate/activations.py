@@ -29,7 +29,16 @@ NORMALIZATIONS = ("none", "rms", "mean", "max")
 
 
 def mean(a: NDArray[Any]) -> float:
-    """Mean of all activations: their "energy" in the sense of an L1 penalty."""
+    """Mean of all activations: their "energy" in the sense of an L1 penalty.
+
+    Parameters
+    ----------
+    a : ndarray of float, shape (N, C, H, W)
+
+    Returns
+    -------
+    float
+    """
     return float(_rows(a, False).mean(dtype=np.float64))
 
 
@@ -54,7 +63,17 @@ def rms_maximum(a: NDArray[Any], per_image: bool = False) -> float:
 
     At least 1 for activations that are not negative; it rises when few units carry much.
     One reading of "energy-normalised" in Table 1 of Yoo, Kim and Kang (2019).  NaN where all
-    are 0.  Parameters as in :func:`maximum`.
+    are 0.
+
+    Parameters
+    ----------
+    a : ndarray of float, shape (N, C, H, W)
+    per_image : bool
+        Mean over the images of each image's own number.
+
+    Returns
+    -------
+    float
     """
     rows = _rows(a, per_image)
     return mean_defined(divide(rows.max(axis=1), _scale(rows, "rms")))
@@ -90,8 +109,20 @@ def inverse_variance(
 ) -> float:
     """1 / :func:`variance`: what Yoo, Kim and Kang (2019) call "skewness" in Table 1.
 
-    Parameters as in :func:`variance`.  With "rms" it is at least 1.  NaN where the variance is
-    0 or not defined.  With `per_image` the mean of the inverses, not the inverse of the mean.
+    With "rms" it is at least 1.  NaN where the variance is 0 or not defined.  With `per_image`
+    the mean of the inverses, not the inverse of the mean.
+
+    Parameters
+    ----------
+    a : ndarray of float, shape (N, C, H, W)
+    normalization : {"none", "rms", "mean", "max"}
+        As in :func:`variance`.
+    per_image : bool
+        Mean over the images of each image's own number.
+
+    Returns
+    -------
+    float
     """
     return mean_defined(divide(1.0, _variances(a, normalization, per_image)))
 
@@ -100,8 +131,17 @@ def skewness(a: NDArray[Any], per_image: bool = False) -> float:
     """Third standardised moment, mean (a - mean a)^3 / variance^(3/2).
 
     Skewness as statistics defines it (Fisher-Pearson coefficient, not corrected for bias).  It
-    does not depend on the scale of the activations.  NaN where all are equal.  Parameters
-    as in :func:`maximum`.
+    does not depend on the scale of the activations.  NaN where all are equal.
+
+    Parameters
+    ----------
+    a : ndarray of float, shape (N, C, H, W)
+    per_image : bool
+        Mean over the images of each image's own number.
+
+    Returns
+    -------
+    float
     """
     rows = _rows(a, per_image)
     centres = rows.mean(axis=1, dtype=np.float64)
@@ -110,7 +150,16 @@ def skewness(a: NDArray[Any], per_image: bool = False) -> float:
 
 
 def zero_fraction(a: NDArray[Any]) -> float:
-    """Share of activations that are exactly 0, as a ReLU leaves them: 0 to 1."""
+    """Share of activations that are exactly 0, as a ReLU leaves them: 0 to 1.
+
+    Parameters
+    ----------
+    a : ndarray of float, shape (N, C, H, W)
+
+    Returns
+    -------
+    float
+    """
     rows = _rows(a, False)
     return float(1.0 - np.count_nonzero(rows) / rows.size)
 
@@ -119,7 +168,17 @@ def gini(a: NDArray[Any], per_image: bool = False) -> float:
     """Gini index (Hurley and Rickard 2009) of the absolute activations; see `gini_rows`.
 
     0 where all are equal, near 1 where one carries everything; NaN where all are 0.
-    Parameters as in :func:`maximum`.
+
+
+    Parameters
+    ----------
+    a : ndarray of float, shape (N, C, H, W)
+    per_image : bool
+        Mean over the images of each image's own number.
+
+    Returns
+    -------
+    float
     """
     return mean_defined(gini_rows(_rows(a, per_image)))
 
@@ -127,7 +186,17 @@ def gini(a: NDArray[Any], per_image: bool = False) -> float:
 def hoyer(a: NDArray[Any], per_image: bool = False) -> float:
     """Hoyer's sparsity (Hoyer 2004), (sqrt(n) - |a|_1 / |a|_2) / (sqrt(n) - 1); 0 to 1.
 
-    NaN where all are 0.  Parameters as in :func:`maximum`.
+    NaN where all are 0.
+
+    Parameters
+    ----------
+    a : ndarray of float, shape (N, C, H, W)
+    per_image : bool
+        Mean over the images of each image's own number.
+
+    Returns
+    -------
+    float
     """
     return mean_defined(hoyer_rows(_rows(a, per_image)))
 
@@ -136,12 +205,29 @@ def zeroed_filters(a: NDArray[Any]) -> float:
     """Filters whose whole map is 0, in the mean over the images: 0 to C.
 
     Yoo, Kim and Kang (2019) read from Fig. 2 that the FBI loss zeroes more filters.
+
+    Parameters
+    ----------
+    a : ndarray of float, shape (N, C, H, W)
+
+    Returns
+    -------
+    float
     """
     return float((~_active(a)).sum(axis=1).mean())
 
 
 def dead_filters(a: NDArray[Any]) -> float:
-    """Filters that are 0 everywhere in every image: 0 to C.  A whole number, as a float."""
+    """Filters that are 0 everywhere in every image: 0 to C.  A whole number, as a float.
+
+    Parameters
+    ----------
+    a : ndarray of float, shape (N, C, H, W)
+
+    Returns
+    -------
+    float
+    """
     return float((~_active(a).any(axis=0)).sum())
 
 

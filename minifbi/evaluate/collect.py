@@ -87,7 +87,7 @@ def activation_report(
     ----------
     model : Sequential
     images, limit, dense
-        See :func:`collect_activations`.
+        A Split or an array of shape (N, C, H, W), and more: see :func:`collect_activations`.
     threshold, exclude
         See :func:`~minifbi.evaluate.activations.background_share`; a Split with masks
         excludes its own.

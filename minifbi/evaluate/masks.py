@@ -38,7 +38,17 @@ class UnitGrid:
     def above(
         self, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]
     ) -> UnitGrid:
-        """The grid of the output of a convolution or pooling over this one."""
+        """The grid of the output of a convolution or pooling over this one.
+
+        Parameters
+        ----------
+        kernel, stride, padding : (int, int)
+            Of the convolution or pooling, each (vertical, horizontal).
+
+        Returns
+        -------
+        UnitGrid
+        """
         start = tuple(
             s + ((k - 1) / 2 - p) * d
             for s, d, k, p in zip(self.start, self.step, kernel, padding, strict=True)

@@ -112,6 +112,11 @@ class SmoothGrad(Explainer):
     seed : int
         Every image gets the same noise (times its range), so the result does not depend on
         what else is in the batch.
+
+    Raises
+    ------
+    ConfigError
+        If `samples` or `noise` is outside its range.
     """
 
     samples: int = 50
@@ -150,6 +155,11 @@ class Occlusion(Explainer):
         From one patch to the next, at most `patch`.
     baseline : float or array, shape (C, H, W)
         What stands in the patch.
+
+    Raises
+    ------
+    ConfigError
+        If `patch` or `stride` is not a whole number of at least 1, or the stride exceeds the patch.
     """
 
     patch: int = 4

@@ -64,7 +64,18 @@ class Explainer(ABC):
 
     @abstractmethod
     def explain(self, model: Layer, images: Floats, classes: NDArray[Any]) -> Floats:
-        """The same for one batch, checked, in evaluation mode and off the tape."""
+        """The same for one batch, checked, in evaluation mode and off the tape.
+
+        Parameters
+        ----------
+        model : Layer
+        images : float array, shape (N, C, H, W)
+        classes : array of int, shape (N,)
+
+        Returns
+        -------
+        ndarray, shape (N, C, H, W)
+        """
 
 
 def check_batch(images: Any, dtype: Any) -> Floats:

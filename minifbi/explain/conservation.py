@@ -84,6 +84,14 @@ class ConservationReport:
         """The balance as text: of one image by its place in the batch, or the mean over all.
 
         Layers that pass everything on are left out.
+
+        Parameters
+        ----------
+        image : int, optional
+
+        Returns
+        -------
+        str
         """
 
         def number(sums: Sums) -> str:
@@ -129,6 +137,11 @@ def conservation_report(
     Returns
     -------
     ConservationReport
+
+    Raises
+    ------
+    ConfigError
+        If the network has no layers, or a rule does not fit it.
     """
     composite = get_rule(rule)
     pixels = check_batch(images, model.dtype)

@@ -70,6 +70,11 @@ class Step:
         -------
         Tensor, shape of x
             The ratio at the input; the relevance there is ``x * ratio``.
+
+        Raises
+        ------
+        ShapeError
+            If the ratio has another shape than z.
         """
         if ratio.shape != self.z.shape:
             raise ShapeError(
@@ -121,7 +126,24 @@ class Layer:
 
     # ---- the four methods, over plain arrays ------------------------------------------
     def forward(self, backend: Backend, x: Array, *parameters: Array) -> tuple[Array, Any]:
-        """Eq. (1).  Return the output and what the other methods need (`saved`)."""
+        """Eq. (1).  Return the output and what the other methods need (`saved`).
+
+        Parameters
+        ----------
+        backend : Backend
+            Whose kernels to call.
+        x : array, shape (N, C, H, W) or (N, F)
+            The input, a_{i-1}^+.
+        *parameters : array
+            The layer's own parameters, in the order of registration.
+
+        Returns
+        -------
+        z : array, shape (N, ...)
+            The output.
+        saved : object
+            Anything; the other three methods get it.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define forward")
 
     def backward(self, backend: Backend, grad: Array, saved: Any, needs_x: bool) -> Gradients:
@@ -129,21 +151,76 @@ class Layer:
 
         `needs_x` is False where nobody will use the gradient at x (the first
         layer of a network in conventional training): None may stand for it.
+
+        Parameters
+        ----------
+        backend : Backend
+        grad : array, shape of z
+            dL/dz.
+        saved : object
+            From :meth:`forward`.
+        needs_x : bool
+
+        Returns
+        -------
+        tuple of array or None
+            dL/dx, then the gradient at each parameter, in the shapes of these.
         """
         raise NotImplementedError(f"{type(self).__name__} must define backward")
 
     def relevance(self, backend: Backend, ratio: Array, saved: Any) -> Array:
-        """Eq. (2).  Return the ratio at the input for the `ratio` at the output."""
+        """Eq. (2).  Return the ratio at the input for the `ratio` at the output.
+
+        Parameters
+        ----------
+        backend : Backend
+        ratio : array, shape of z
+            a_{i+1}^- / a_i^+, at the output.
+        saved : object
+            From :meth:`forward`.
+
+        Returns
+        -------
+        array, shape of x
+            The ratio c at the input; the relevance there is x * c.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define relevance")
 
     def relevance_backward(
         self, backend: Backend, grad: Array, ratio: Array, saved: Any
     ) -> Gradients:
-        """Adjoint of relevance: gradients at (ratio, *parameters)."""
+        """Adjoint of relevance: gradients at (ratio, *parameters).
+
+        Parameters
+        ----------
+        backend : Backend
+        grad : array, shape of x
+            dL/dc, for the result c of :meth:`relevance`.
+        ratio : array, shape of z
+            What :meth:`relevance` got.
+        saved : object
+            From :meth:`forward`.
+
+        Returns
+        -------
+        tuple of array or None
+            dL/dratio, then what each parameter gets from this pass.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define relevance_backward")
 
     def check_input(self, shape: tuple[int, ...]) -> None:
-        """Raise ShapeError if an input of this shape does not fit."""
+        """Raise ShapeError if an input of this shape does not fit.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Of the input, the batch first.
+
+        Raises
+        ------
+        ShapeError
+            If it does not fit; the message names every dimension.
+        """
 
     # ---- on the tape -----------------------------------------------------------------
     def __call__(self, x: Any) -> Tensor:
@@ -162,6 +239,14 @@ class Layer:
 
     def as_input(self, x: Any) -> Tensor:
         """Bring an array to this layer's backend and dtype; check that a Tensor has them.
+
+        Parameters
+        ----------
+        x : Tensor or array, shape (N, ...)
+
+        Returns
+        -------
+        Tensor, same shape
 
         Raises
         ------
@@ -190,7 +275,7 @@ class Layer:
 
         Parameters
         ----------
-        x : Tensor
+        x : Tensor, shape (N, C, H, W) or (N, F)
         name : str
             What to call the layer.
         fused : bool
@@ -201,6 +286,11 @@ class Layer:
         -------
         list of Step
             One step; a network returns one for each of its layers.
+
+        Raises
+        ------
+        ShapeError
+            If the input does not fit; the message names the layer.
         """
         self.check_input(x.shape)
         backend = x.backend
@@ -231,7 +321,22 @@ class Layer:
 
     # ---- parameters ------------------------------------------------------------------
     def add_parameter(self, name: str, array: Any, backend: str | Backend, dtype: Any) -> Tensor:
-        """Register a trainable tensor under a stable name."""
+        """Register a trainable tensor under a stable name.
+
+        Parameters
+        ----------
+        name : str
+            Such as "weight"; no other parameter of the layer may have it.
+        array : array, any shape
+            Its first values; copied.
+        backend : str or Backend
+        dtype : float32 or float64
+
+        Returns
+        -------
+        Tensor, shape of the array
+            With ``requires_grad``.
+        """
         parameter = Tensor(np.array(array), True, get_backend(backend), dtype)
         self._parameters[name] = parameter
         return parameter
@@ -261,7 +366,17 @@ class Layer:
             parameter.grad = None
 
     def train(self, mode: bool = True) -> Layer:
-        """Training mode: Dropout drops.  Returns the layer itself."""
+        """Training mode: Dropout drops.  Returns the layer itself.
+
+        Parameters
+        ----------
+        mode : bool
+            False: evaluation mode.
+
+        Returns
+        -------
+        Layer
+        """
         for _, layer in self.named_layers():
             layer.training = mode
         self.training = mode
@@ -281,7 +396,13 @@ class Layer:
         }
 
     def load_random_states(self, states: Mapping[str, Any]) -> None:
-        """Put the random generators back to `states`."""
+        """Put the random generators back to `states`.
+
+        Parameters
+        ----------
+        states : mapping of str to dict
+            From :meth:`random_states`.
+        """
         for name, layer in self.named_layers():
             if name in states:
                 rng: np.random.Generator = vars(layer)["rng"]
@@ -294,6 +415,11 @@ class Layer:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Set all parameters from a mapping of arrays.
+
+        Parameters
+        ----------
+        state : mapping of str to array
+            Each of the shape of the parameter of its name.
 
         Raises
         ------

@@ -54,6 +54,11 @@ class Conv2d(Layer):
     ----------
     weight : Tensor, shape (out_channels, in_channels, kh, kw)
     bias : Tensor, shape (out_channels,), or None
+
+    Raises
+    ------
+    ConfigError
+        If there are no channels, or a window makes no sense.
     """
 
     functional = True

@@ -36,6 +36,11 @@ class Dense(Layer):
     ----------
     weight : Tensor, shape (out_features, in_features)
     bias : Tensor, shape (out_features,), or None
+
+    Raises
+    ------
+    ConfigError
+        If there are no features on one side.
     """
 
     functional = True

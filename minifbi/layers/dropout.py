@@ -24,6 +24,11 @@ class Dropout(Layer):
         Probability of dropping, 0 <= p < 1.
     rng : int or numpy.random.Generator
         Seed; the state is saved in checkpoints, so that a resumed run continues it.
+
+    Raises
+    ------
+    ConfigError
+        If p is not in [0, 1).
     """
 
     def __init__(self, p: float = 0.5, *, rng: int | np.random.Generator = 0) -> None:

@@ -33,6 +33,11 @@ class Sequential(Layer):
     >>> net = Sequential({"hidden": Dense(4, 3), "relu": ReLU(), "out": Dense(3, 2)})
     >>> list(net.parameters())
     ['hidden.weight', 'hidden.bias', 'out.weight', 'out.bias']
+
+    Raises
+    ------
+    ConfigError
+        If something is no layer, or a name is empty or has a dot.
     """
 
     def __init__(self, *layers: Layer | Mapping[str, Layer]) -> None:
@@ -67,6 +72,14 @@ class Sequential(Layer):
     # ---- Eq. (1), layer by layer -------------------------------------------------------
     def as_input(self, x: Any) -> Tensor:
         """Bring an array to the model's backend and dtype; check that it is finite.
+
+        Parameters
+        ----------
+        x : Tensor or array, shape (N, ...)
+
+        Returns
+        -------
+        Tensor, same shape
 
         Raises
         ------
@@ -130,7 +143,22 @@ class Sequential(Layer):
         print(self.describe(input_shape))
 
     def describe(self, input_shape: tuple[int, ...] | None = None) -> str:
-        """The table that :meth:`summary` prints, as text."""
+        """The table that :meth:`summary` prints, as text.
+
+        Parameters
+        ----------
+        input_shape : tuple of int, optional
+            Of one sample, as for :meth:`summary`.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        ConfigError
+            If the shape is neither given nor known.
+        """
         input_shape = input_shape or self.input_shape
         if input_shape is None:
             raise ConfigError(

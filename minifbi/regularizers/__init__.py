@@ -37,13 +37,22 @@ REGULARIZERS: dict[str, Callable[..., Regularizer]] = {
 
 
 def regularizer_names() -> tuple[str, ...]:
-    """What ``--regularizer`` may be: the names in :data:`REGULARIZERS`, and "none"."""
+    """What ``--regularizer`` may be: the names in :data:`REGULARIZERS`, and "none".
+
+    Returns
+    -------
+    tuple of str
+    """
     first, *others = REGULARIZERS
     return (first, "none", *others)
 
 
 def get_regularizer(name: str, **options: Any) -> Regularizer:
     """Make a regularizer by its name.
+
+    Returns
+    -------
+    Regularizer
 
     Parameters
     ----------

@@ -69,6 +69,11 @@ class L1(Regularizer):
     reduction : {"sum", "mean"}
         As in Eq. (3): "sum" over the units of a sample and mean over the batch, or "mean" over
         all elements; then P is the mean activation.
+
+    Raises
+    ------
+    ConfigError
+        If the reduction is unknown, or, in use, if the network has no hidden layer.
     """
 
     label = "L1 penalty"

@@ -72,15 +72,50 @@ class Regularizer:
     fused = True
 
     def terms(self, batch: Batch) -> dict[str, Tensor]:
-        """The summands of the penalty, by a name each (a layer's, for example), shape () each."""
+        """The summands of the penalty, by a name each (a layer's, for example), shape () each.
+
+        Parameters
+        ----------
+        batch : Batch
+
+        Returns
+        -------
+        dict of str to Tensor of shape ()
+        """
         raise NotImplementedError(f"{type(self).__name__} must define terms")
 
     def penalty(self, terms: Mapping[str, Tensor]) -> Tensor:
-        """P, shape (): the sum of the terms."""
+        """P, shape (): the sum of the terms.
+
+        Parameters
+        ----------
+        terms : mapping of str to Tensor of shape ()
+            From :meth:`terms`.
+
+        Returns
+        -------
+        Tensor, shape ()
+
+        Raises
+        ------
+        ConfigError
+            If there are none.
+        """
         return total(terms)
 
     def objective(self, task_loss: Tensor, penalty: Tensor, weight: float) -> Tensor:
         """L = L_TSK + w P, the form of the baselines' papers.
+
+        Parameters
+        ----------
+        task_loss, penalty : Tensor, shape ()
+            L_TSK and P.
+        weight : float
+            w, at least 0.
+
+        Returns
+        -------
+        Tensor, shape ()
 
         Raises
         ------
@@ -108,7 +143,14 @@ def total(terms: Mapping[str, Tensor]) -> Tensor:
 
 
 def check_weight(weight: float, name: str = "weight") -> None:
-    """Raise ConfigError unless the weight of a penalty is a finite number, at least 0."""
+    """Raise ConfigError unless the weight of a penalty is a finite number, at least 0.
+
+    Parameters
+    ----------
+    weight : float
+    name : str
+        What to call it in the message.
+    """
     number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
     if not (number and 0 <= weight <= sys.float_info.max):
         raise ConfigError(f"{name}={weight!r}: expected a finite number, at least 0")

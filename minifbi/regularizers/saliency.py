@@ -33,6 +33,11 @@ class SaliencyGuided(Regularizer):
     absolute : bool
         Whether a small gradient is one of small magnitude (summed over the channels), as the
         paper words it, or, with False, the most negative, as its code sorts by default.
+
+    Raises
+    ------
+    ConfigError
+        If `share` is not between 0 and 1.
     """
 
     label = "saliency-guided loss"
@@ -69,6 +74,11 @@ class SaliencyGuided(Regularizer):
         ndarray, shape (N, C, H, W)
             Round(share * H * W) pixels of each image, at least one, are uniform between the
             least and the largest value of their image and channel; a new array.
+
+        Raises
+        ------
+        ShapeError
+            If images and gradients differ in shape.
         """
         if images.ndim != 4:
             raise ShapeError(

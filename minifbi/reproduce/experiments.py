@@ -70,13 +70,37 @@ class Experiment:
 
 
 def with_method(config: TrainConfig, method: str, l1_weight: float | None = None) -> TrainConfig:
-    """The configuration with one of the methods, each with its default weight but for L1."""
+    """The configuration with one of the methods, each with its default weight but for L1.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    method : str
+    l1_weight : float or None
+        Of the method "l1"; None is its default.
+
+    Returns
+    -------
+    TrainConfig
+    """
     weight = l1_weight if method == "l1" else None
     return dataclasses.replace(config, regularizer=method, regularizer_weight=weight)
 
 
 def base_config(settings: Settings, seed: int, **options: object) -> TrainConfig:
-    """What all runs share."""
+    """What all runs share.
+
+    Parameters
+    ----------
+    settings : Settings
+    seed : int
+    **options
+        Fields of the configuration.
+
+    Returns
+    -------
+    TrainConfig
+    """
     return TrainConfig(
         epochs=settings.epochs,
         gate_interval=settings.gate_interval,

@@ -32,7 +32,16 @@ class Summary:
 
 
 def summarize(values: Sequence[float | None]) -> Summary:
-    """Mean and spread of the values that are there."""
+    """Mean and spread of the values that are there.
+
+    Parameters
+    ----------
+    values : sequence of float or None
+
+    Returns
+    -------
+    Summary
+    """
     known = np.array([v for v in values if v is not None], dtype=float)
     known = known[np.isfinite(known)]
     mean = float(known.mean()) if known.size else math.nan

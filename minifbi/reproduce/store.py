@@ -33,7 +33,17 @@ from minifbi.training.checkpoint import write_json
 
 
 def plain(value: Any) -> Any:
-    """As JSON can hold it: NumPy numbers become Python's, what is not finite becomes None."""
+    """As JSON can hold it: NumPy numbers become Python's, what is not finite becomes None.
+
+    Parameters
+    ----------
+    value : object
+
+    Returns
+    -------
+    object
+        Of the types that JSON knows.
+    """
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -48,7 +58,16 @@ def plain(value: Any) -> Any:
 
 
 def checksum(value: Any) -> str:
-    """Eight letters that stand for a JSON value."""
+    """Eight letters that stand for a JSON value.
+
+    Parameters
+    ----------
+    value : object
+
+    Returns
+    -------
+    str
+    """
     text = json.dumps(plain(value), sort_keys=True)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:8]
 
@@ -73,13 +92,31 @@ class Store:
         return dataclasses.replace(config, backend=get_backend(config.backend).name)
 
     def key(self, config: TrainConfig) -> dict[str, Any]:
-        """All that the run's outcome depends on, beside the program."""
+        """All that the run's outcome depends on, beside the program.
+
+        Parameters
+        ----------
+        config : TrainConfig
+
+        Returns
+        -------
+        dict
+        """
         data = self.data(config)
         sizes = [len(split) for split in (data.train, data.validation, data.test)]
         return {"config": self._resolve(config).to_dict(), "images": sizes}
 
     def folder(self, config: TrainConfig) -> Path:
-        """The run's folder; its name says what is in it."""
+        """The run's folder; its name says what is in it.
+
+        Parameters
+        ----------
+        config : TrainConfig
+
+        Returns
+        -------
+        Path
+        """
         name = f"{config.model}-{config.dataset}-{config.regularizer}-seed{config.seed}"
         return self.root / "runs" / f"{name}-{checksum(self.key(config))}"
 
@@ -88,6 +125,14 @@ class Store:
 
         A run that diverged is finished too: it would diverge again.  It has the key
         "diverged", with the reason.
+
+        Parameters
+        ----------
+        config : TrainConfig
+
+        Returns
+        -------
+        dict or None
         """
         for name in ("result.json", "diverged.json"):
             path = self.folder(config) / name
@@ -97,6 +142,10 @@ class Store:
 
     def train(self, config: TrainConfig) -> dict[str, Any]:
         """Train, or go on with an interrupted run, or find the finished one.
+
+        Parameters
+        ----------
+        config : TrainConfig
 
         Returns
         -------
@@ -120,7 +169,16 @@ class Store:
             return outcome
 
     def model(self, config: TrainConfig) -> Sequential:
-        """The trained network of a finished run, in evaluation mode."""
+        """The trained network of a finished run, in evaluation mode.
+
+        Parameters
+        ----------
+        config : TrainConfig
+
+        Returns
+        -------
+        Sequential
+        """
         resolved = self._resolve(config)
         model, _ = load_model(self.folder(config), backend=resolved.backend)
         return model
@@ -170,6 +228,14 @@ def read_own(path: Path, good: Callable[[dict[str, Any]], bool]) -> dict[str, An
     path : Path
     good : callable
         Whether it holds what it should.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    JSON value
 
     Raises
     ------

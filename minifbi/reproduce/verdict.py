@@ -30,7 +30,12 @@ RULES = (
 
 @dataclass(frozen=True)
 class Count:
-    """How many comparisons support and contradict a claim."""
+    """How many comparisons support a claim, contradict it, and leave it open.
+
+    Attributes
+    ----------
+    supports, contradicts, open : int
+    """
 
     supports: int
     contradicts: int
@@ -92,13 +97,36 @@ def decide(count: Count) -> str:
 
 
 def tally(differences: Sequence[Difference], direction: int) -> Count:
-    """Count differences whose interval lies on the claimed side, the other, or neither."""
+    """Count differences whose interval lies on the claimed side, the other, or neither.
+
+    Parameters
+    ----------
+    differences : sequence of Difference
+    direction : {1, -1}
+        The claimed side of zero.
+
+    Returns
+    -------
+    Count
+    """
     signs = [d.direction * direction for d in differences]
     return Count(signs.count(1), signs.count(-1), signs.count(0))
 
 
 def keys_of(reading: Reading, results: Results, group: str = MAIN) -> list[Key]:
-    """The numbers that a reading looks at: one a layer that the network has."""
+    """The numbers that a reading looks at: one a layer that the network has.
+
+    Parameters
+    ----------
+    reading : Reading
+    results : Results
+    group : str
+        Whose runs.
+
+    Returns
+    -------
+    list of Key
+    """
     if reading.kind != ACTIVATION:
         return [Key(reading.kind, reading.measure, layer) for layer in reading.layers]
     layers = results.layers(group)
@@ -163,7 +191,18 @@ def _reading_sentence(
 
 
 def judge_accuracy(results: Results, group: str = MAIN) -> Judgement:
-    """Whether accuracy is kept: within half a percentage point, by the confidence interval."""
+    """Whether accuracy is kept: within half a percentage point, by the confidence interval.
+
+    Parameters
+    ----------
+    results : Results
+    group : str
+        Whose runs.
+
+    Returns
+    -------
+    Judgement
+    """
     key = Key(TRAINING, "test_accuracy")
     none, fbi = (results.summary(method, key, group) for method in ("none", "fbi"))
     d = results.difference("fbi", "none", key, group)
@@ -220,19 +259,49 @@ def _list(names: list[str]) -> str:
 
 
 def number(value: float, digits: int = 3) -> str:
-    """So many digits, or a dash for what is not defined."""
+    """So many digits, or a dash for what is not defined.
+
+    Parameters
+    ----------
+    value : float
+    digits : int
+
+    Returns
+    -------
+    str
+    """
     if not math.isfinite(value):
         return "-"
     return f"{value:.{digits}g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def percent(value: float) -> str:
-    """A share as percent with two digits."""
+    """A share as percent with two digits.
+
+    Parameters
+    ----------
+    value : float
+        A share, 0 to 1.
+
+    Returns
+    -------
+    str
+    """
     return f"{100 * value:.2f} %" if math.isfinite(value) else "-"
 
 
 def points(value: float) -> str:
-    """A difference of shares, in percentage points."""
+    """A difference of shares, in percentage points.
+
+    Parameters
+    ----------
+    value : float
+        A difference of shares.
+
+    Returns
+    -------
+    str
+    """
     if not math.isfinite(value):
         return "unbounded"
     return f"{100 * value:+.2f}"

@@ -45,7 +45,16 @@ class Composite:
 
     @classmethod
     def uniform(cls, rule: Rule) -> Composite:
-        """One rule for all layers; average pooling keeps LRP-0 if the rule needs weights."""
+        """One rule for all layers; average pooling keeps LRP-0 if the rule needs weights.
+
+        Parameters
+        ----------
+        rule : Rule
+
+        Returns
+        -------
+        Composite
+        """
         return cls(rule, rule, pooling=Zero() if rule.needs_weights else rule)
 
     @property
@@ -66,6 +75,16 @@ class Composite:
 
     def rules(self, steps: Sequence[Step]) -> list[Rule | None]:
         """The rule of each step; None where the layer just passes relevance on.
+
+        Parameters
+        ----------
+        steps : sequence of Step
+            A forward pass.
+
+        Returns
+        -------
+        list of Rule or None
+            One a step.
 
         Raises
         ------
@@ -91,7 +110,23 @@ class Composite:
 
 
 def propagate(step: Step, flow: Flow, rule: Rule | None, book: Book | None = None) -> Flow:
-    """Relevance through one layer: by `rule`, or passed on where that is None."""
+    """Relevance through one layer: by `rule`, or passed on where that is None.
+
+    Parameters
+    ----------
+    step : Step
+        The layer at work.
+    flow : Flow
+        What arrives at its output, in the shape of ``step.z``.
+    rule : Rule or None
+    book : Book, optional
+        Where to write what is not passed on.
+
+    Returns
+    -------
+    Flow
+        What arrives at its input, in the shape of ``step.x``.
+    """
     below = pass_on(step, flow) if rule is None else rule(step, flow, book)
     look = watch(step.name, step.layer, step.x.backend)
     if look:

@@ -44,17 +44,40 @@ class Flow:
     is_ratio: bool = True
 
     def relevance(self, a: Tensor) -> Tensor:
-        """R, given the activation `a` at that place."""
+        """R, given the activation `a` at that place.
+
+        Parameters
+        ----------
+        a : Tensor, shape of `values`
+
+        Returns
+        -------
+        Tensor, same shape
+        """
         return a * self.values if self.is_ratio else self.values
 
     def where(self, mask: Any) -> Flow:
-        """The same where `mask` (a boolean array) holds, nothing elsewhere."""
+        """The same where `mask` (a boolean array) holds, nothing elsewhere.
+
+        Parameters
+        ----------
+        mask : array of bool, shape of `values`
+
+        Returns
+        -------
+        Flow
+        """
         return Flow(where(mask, self.values, 0.0), self.is_ratio)
 
 
 @dataclass
 class Book:
     """What a rule did not pass on, for each sample.
+
+    Parameters
+    ----------
+    samples : int
+        N, the size of the batch.
 
     Attributes
     ----------

@@ -242,6 +242,11 @@ class ZPlus(AlphaBeta):
     ::
 
         R_i = sum_j c_ij^+ / (sum_i' c_i'j^+ + b_j^+) R_j
+
+    Parameters
+    ----------
+    alpha, beta : float
+        1 and 0: leave them out.
     """
 
     alpha: float = 1.0

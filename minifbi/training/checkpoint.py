@@ -187,6 +187,11 @@ def _is_sealed(file: IO[bytes], path: Path) -> bool:
 def load_checkpoint(path: str | Path) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
     """Read what :func:`save_checkpoint` wrote.
 
+    Parameters
+    ----------
+    path : str or Path
+        An ``.npz`` file, such as ``best.npz`` of a run.
+
     Returns
     -------
     arrays : dict of group to dict of name to array

@@ -185,7 +185,22 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
-        """From such a mapping; an unknown option is an error."""
+        """From such a mapping; an unknown option is an error.
+
+        Parameters
+        ----------
+        values : mapping of str to object
+            As :meth:`to_dict` gives it; what is left out has its default.
+
+        Returns
+        -------
+        TrainConfig
+
+        Raises
+        ------
+        ConfigError
+            If an option is unknown, or a value is outside its range.
+        """
         if not isinstance(values, Mapping):
             raise ConfigError(f"{values!r}: expected the options of a configuration by name"[:200])
         known = {field.name for field in dataclasses.fields(cls)}

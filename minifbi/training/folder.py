@@ -23,7 +23,16 @@ FILES = (
 
 
 def default_folder(config: TrainConfig) -> Path:
-    """A fresh folder under ``runs/`` named after what is trained."""
+    """A fresh folder under ``runs/`` named after what is trained.
+
+    Parameters
+    ----------
+    config : TrainConfig
+
+    Returns
+    -------
+    Path
+    """
     weight = f"{config.penalty_weight:g}"
     kind = f"fbi{weight}" if config.regularizer == "fbi" else f"{config.regularizer}-{weight}"
     if not config.penalty_weight:

@@ -37,7 +37,19 @@ class Gate:
         return self.step is not None
 
     def look(self, step: int, accuracy: float) -> bool:
-        """Tell the gate a validation accuracy; return whether it opened just now."""
+        """Tell the gate a validation accuracy; return whether it opened just now.
+
+        Parameters
+        ----------
+        step : int
+            Updates made so far.
+        accuracy : float
+            0 to 1.
+
+        Returns
+        -------
+        bool
+        """
         if self.open or not accuracy > self.threshold:
             return False
         self.step = step

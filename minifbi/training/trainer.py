@@ -109,6 +109,11 @@ class Trainer:
     def run_epoch(self, progress: Progress | None = None) -> dict[str, Any]:
         """Train for one epoch and validate.
 
+        Parameters
+        ----------
+        progress : Progress, optional
+            Whom to tell how far it is.
+
         Returns
         -------
         dict
@@ -316,6 +321,12 @@ class Trainer:
 
     def load_state(self, arrays: Mapping[str, Mapping[str, Any]], meta: Mapping[str, Any]) -> None:
         """Go on from where :meth:`state` was taken.
+
+        Parameters
+        ----------
+        arrays : mapping of str to mapping of str to array
+        meta : mapping
+            Both from :meth:`state`.
 
         Raises
         ------
