@@ -1,4 +1,4 @@
-"""The commands and a notebook on the cupy backend, each in a process of its own.
+"""The commands on the cupy backend, each in a process of its own.
 
 Without a card `import cupy` finds the stand-in there: what runs is all of minifbi's own code.
 """
@@ -58,16 +58,3 @@ def test_train_resume_and_explain(device, tmp_path):
         assert done.returncode == 0, done.stderr
         maps[backend] = picture.read_bytes()
     assert maps["cupy"][:4] == maps["numpy"][:4] == b"\x89PNG"
-
-
-@pytest.mark.slow
-def test_a_notebook_runs_there_unchanged(device, tmp_path, monkeypatch):
-    build = pytest.importorskip("build", reason="installed without tutorials")
-    for name, value in {**device, "MINIFBI_FAST": "1", "MINIFBI_BACKEND": "cupy"}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("PYTHONPATH", str(build.HERE), prepend=":")
-    notebook = build.make(build.HERE / "05_the_fbi_loss.py")
-    code = "import minifbi\n\nprint(minifbi.alexnet().backend.name)"
-    notebook.cells.insert(0, build.new_code_cell(code))
-    build.execute(notebook, tmp_path)
-    assert notebook.cells[0].outputs[0].text == "cupy\n"

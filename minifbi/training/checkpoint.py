@@ -79,7 +79,7 @@ def write_atomically(
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         if isinstance(error, OSError):  # a failed write names no file by itself
-            reason = f"{error.strerror}; what was there before is kept"
+            reason = f"{error.strerror or error}; what was there before is kept"
             raise OSError(error.errno, reason, str(path)) from error
         raise
     with contextlib.suppress(OSError):  # not every file system can sync a folder
