@@ -690,7 +690,8 @@ print("result:", {k: result[k] for k in ("test_accuracy", "gate_step", "epochs",
 # - `config.json`: all options, so that the run can be made again.
 # - `metrics.jsonl`: the log, one line an epoch.
 # - `checkpoint.npz`: all that is needed to go on: weights, Adam's memory, the random generator, the
-#   gate. `best.npz`: the same, of the epoch with the best validation accuracy.
+#   gate. `previous.npz`: the same, of the epoch before, in case the last file is damaged.
+#   `best.npz`: the same, of the epoch with the best validation accuracy.
 # - `curves.png` and `activations.png`: pictures.
 # - `result.json`: the final numbers. Only a finished run has it.
 #
