@@ -368,8 +368,8 @@ plt.show()
 # once, at the end.)
 #
 # "Not stabilized enough": can we see it? We train conventionally for some steps. Every few steps we
-# ask for the relevance of 100 test images, and compare it with what it was the time before, by the
-# cosine (1: the same direction; 0: nothing in common).
+# ask for the relevance of 100 validation images, and compare it with what it was the time before,
+# by the cosine (1: the same direction; 0: nothing in common).
 
 # %%
 from minifbi.datasets import Dataset, Split
@@ -394,7 +394,7 @@ def digits(train):
 
 
 data = digits(TRAIN)
-some, some_labels = data.test.batch(slice(0, 100))
+some, some_labels = data.validation.batch(slice(0, 100))
 
 
 def relevance_now(model):
@@ -690,7 +690,8 @@ print("result:", {k: result[k] for k in ("test_accuracy", "gate_step", "epochs",
 # - `config.json`: all options, so that the run can be made again.
 # - `metrics.jsonl`: the log, one line an epoch.
 # - `checkpoint.npz`: all that is needed to go on: weights, Adam's memory, the random generator, the
-#   gate. `best.npz`: the same, of the epoch with the best validation accuracy.
+#   gate. `previous.npz`: the same, of the epoch before, in case the last file is damaged.
+#   `best.npz`: the same, of the epoch with the best validation accuracy.
 # - `curves.png` and `activations.png`: pictures.
 # - `result.json`: the final numbers. Only a finished run has it.
 #
@@ -803,7 +804,7 @@ place.cleanup()  # a run of your own you would keep
 #
 # For each network we look at three numbers, on test images: the accuracy; the mean activation of
 # the first convolution; and the share of this activation that lies where the filter sees *nothing
-# but paper*, 5 x 5 black pixels. (The paper says that its training avoids "strong activations in
+# but paper*, 5 x 5 pixels of 0. (The authors say that their training avoids "strong activations in
 # the background".)
 
 # %% tags=["pairs"]
@@ -904,15 +905,15 @@ for k, (ax, title) in enumerate(zip(axes, titles, strict=True)):
 plt.show()
 
 # %% [markdown]
-# Each grey line is a pair. What can be said after a few minutes of computing?
+# Each grey line is a pair. What can be said after a minute of computing?
 #
 # - If nearly all lines go the same way, an effect is likely even though the seeds differ among
 #   themselves; this is what the pairs are for.
 # - "Cannot tell" does not mean "no difference". It means that this experiment is too small to see
 #   one. Two seeds can hardly show anything: look at the factor.
 # - "Different" is a statement about *this* training: few images, two epochs. Whether it holds after
-#   a full training is another experiment ([notebook 7](07_figures_and_table.ipynb) does it), and
-#   whether quieter maps are easier to *interpret* is another question
+#   a full training is another experiment ([notebook 7](07_figures_and_table.ipynb) has the
+#   numbers), and whether quieter maps are easier to *interpret* is another question
 #   ([notebook 8](08_is_it_more_interpretable.ipynb)).
 # - And whoever tries many numbers and reports the one that came out "different" will always find
 #   one. We said what we would look at before we trained.
