@@ -56,10 +56,10 @@ plt.rcParams.update({"figure.dpi": 110, "font.size": 10, "axes.titlelocation": "
 BLUE, RED, GREY, ORANGE, GREEN = "#1f77b4", "#c0392b", "#666666", "#d98200", "#2a8c4a"
 
 
-def shortest(function, repeats=None):
-    """Seconds that a call of `function` takes, the shortest of several."""
+def shortest(function, seconds=0.02 if FAST else 0.4):
+    """Seconds that a call of `function` takes, the shortest of many."""
     times = []
-    for _ in range(repeats or (3 if FAST else 40)):
+    while len(times) < 3 or sum(times) < seconds:
         start = time.perf_counter()
         function()
         times.append(time.perf_counter() - start)
@@ -180,10 +180,10 @@ print(f"result {expected.shape}, {FLOP / 1e9:.2f} GFLOP")
 ladder = {}  # name of a way to compute it: GFLOP/s
 
 
-def race(name, function, flop=FLOP, target=expected, repeats=None):
+def race(name, function, flop=FLOP, target=expected):
     """Check the result, then time it."""
     np.testing.assert_allclose(function(), target, rtol=1e-4, atol=1e-4)
-    ladder[name] = flop / shortest(function, repeats) / 1e9
+    ladder[name] = flop / shortest(function) / 1e9
     first = next(iter(ladder.values()))
     print(f"{name:28s} {ladder[name]:10.4f} GFLOP/s {ladder[name] / first:12,.0f} x")
 
@@ -217,7 +217,7 @@ def with_border(x):
 
 
 bordered = with_border(x)
-race("Python loops", lambda: loops(bordered[:1], w[:2]), FLOP // 512, expected[:1, :2], repeats=1)
+race("Python loops", lambda: loops(bordered[:1], w[:2]), FLOP // 512, expected[:1, :2])
 race("im2col, matrix product", lambda: numpy_backend.conv2d(x, w, (1, 1), (2, 2)))
 
 # %% [markdown]
@@ -371,7 +371,7 @@ sum_apart(row, 1, 10)
 nanoseconds = []
 for step in steps:
     # a new part of the row each time would be fairer still; a long row comes close to it
-    seconds = shortest(lambda step=step: sum_apart(row, step, COUNT), 5)
+    seconds = shortest(lambda step=step: sum_apart(row, step, COUNT))
     nanoseconds.append(seconds / COUNT * 1e9)
     print(f"{step:3d} apart: {nanoseconds[-1]:6.2f} ns a number")
 
@@ -742,7 +742,7 @@ def bandwidth(size):
     s = np.float32(2)
     repeats = max(1, (1 << (23 if FAST else 26)) // size)
     triad(a, b, c, s, 1)
-    seconds = shortest(lambda: triad(a, b, c, s, repeats), 3 if FAST else 15)
+    seconds = shortest(lambda: triad(a, b, c, s, repeats))
     return 12 * a.size * repeats / seconds / 1e9
 
 
@@ -953,7 +953,7 @@ def count(digits, threads):
     return counts.sum(axis=0)
 
 
-digits = np.tile(load_dataset("mnist").train.labels, 20)
+digits = np.tile(load_dataset("mnist").train.labels, 20 if FAST else 100)
 right = count(digits, THREADS)
 lost = [len(digits) - int(count_wrongly(digits).sum()) for _ in range(5)]
 print(f"of {len(digits):,} digits, the right way counts {right.sum():,}")

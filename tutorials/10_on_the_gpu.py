@@ -853,7 +853,7 @@ for needed, available in ((12 * GIB, 8 * GIB), (40 * GIB, 8 * GIB)):
 import checks_10 as check
 
 # %% [markdown]
-# **Exercise 1: generic code.** Write the softmax of notebook 6, $p_k = e^{z_k} / \sum_j e^{z_j}$
+# **Exercise 1: generic code.** Write the softmax of notebook 3, $p_k = e^{z_k} / \sum_j e^{z_j}$
 # in each row of `z` (N, K), so that it runs on any `xp`. Subtract each row's maximum first, so
 # that large numbers do not overflow. The check runs it on NumPy arrays, and on arrays of a strict
 # stand-in.
