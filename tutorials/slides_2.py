@@ -97,7 +97,7 @@ def proof(deck: Deck) -> None:
 def loss(deck: Deck) -> None:
     deck.page("The FBI loss: forward and backward should agree")
     deck.text(
-        r"$L_{FBI} = \frac{1}{K} \sum_{i=1}^{K} L_1(\mathbf{a}_{i-1}^+,\ \mathbf{a}_i^-)$   Eq. (3)",
+        r"$L_{FBI} = \frac{1}{K} \sum_{i=1}^{K} L_1(\mathbf{a}_{i-1}^+,\ \mathbf{a}_i^-)$  Eq. (3)",
         5.6,
         size=30,
     )
@@ -153,7 +153,7 @@ def price(deck: Deck, material: Any) -> None:
     ax.set_ylim(0, None)
     ax.set_title("price of active units, conventional net")
     deck.text(
-        "boxes: middle half of the units; whiskers: 5 to 95 %; dashed: what a plain L1 penalty asks",
+        "box: middle half of the units; whiskers: 5 to 95 %; dashed: what a plain L1 penalty asks",
         0.62,
         size=13,
         x=4.0,
