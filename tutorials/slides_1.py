@@ -33,7 +33,7 @@ def opening(deck: Deck) -> None:
         ],
         [0.7, 5.2, 6.2],
         height=0.9,
-        size=22,
+        size=19,
         y=5.4,
     )
 
@@ -72,7 +72,7 @@ def first_session(deck: Deck, material: Any) -> None:
 
 
 def two_networks(deck: Deck, material: Any) -> None:
-    deck.page("The same digit, the same accuracy: which network can you read?")
+    deck.page("The same digit: which network can you read?")
     shown = {}
     for title, trainer in (("A", material.conventional), ("B", material.fbi)):
         steps = trainer.model.trace(material.digit)
@@ -173,7 +173,7 @@ def forward(deck: Deck, material: Any) -> None:
             ax = deck.figure.axes[-1]
             place = ax.get_position()
             ax.set_position((left / 13.333, place.y0, 0.25 / 13.333, place.height))
-        deck.text(f"{step.name}\n{'x'.join(map(str, values.shape))}", 1.7, left - 0.05, 13)
+        deck.text(f"{step.name}\n{' × '.join(map(str, values.shape))}", 1.7, left - 0.05, 13)
         left += max(size, 0.85) + 0.5
     deck.text(
         "the input of each of the K = 8 layers, for a test digit (maps: mean over the channels)",
@@ -189,14 +189,14 @@ def one_unit(deck: Deck) -> None:
     c = w * x
     deck.table(
         [
-            ["input x", "weight W", "contribution c = W x", "share  c / z · 12"],
+            ["input x", "weight W", "contribution c = W x", "share of 12"],
             *[
                 [f"{a:g}", f"{b:g}", f"{d:g}", f"{d / c.sum() * relevance:g}"]
                 for a, b, d in zip(x, w, c, strict=True)
             ],
             ["", "", f"z = {c.sum():g}", f"{relevance:g}"],
         ],
-        [2.2, 2.4, 4.2, 3.6],
+        [2.2, 2.4, 5.0, 2.8],
         height=0.72,
         size=25,
     )
@@ -288,12 +288,12 @@ def way_down(deck: Deck, material: Any) -> None:
     )
     convs = [name for name in relevances if name.startswith("conv")]
     for row, index in enumerate(chosen):
-        bottom = 4.4 - 1.85 * row
+        bottom = 4.55 - 1.72 * row
         deck.picture(
             material.images[index, 0],
             0.6,
             bottom,
-            1.7,
+            1.58,
             cmap="gray",
             title="digit" if row == 0 else "",
         )
@@ -302,7 +302,7 @@ def way_down(deck: Deck, material: Any) -> None:
                 relevances[name][row].sum(axis=0),
                 2.7 + 2.05 * column,
                 bottom,
-                1.7,
+                1.58,
                 f"input of {name}" if row == 0 else "",
             )
     deck.text(
@@ -330,8 +330,8 @@ def bookkeeping(deck: Deck, material: Any) -> None:
     ax.set_xticks(places, ["logit", *(layer.name for layer in layers)])
     ax.set_ylabel("sum of relevance")
     ax.axhline(0, color=GREY, lw=1)
-    deck.text("blue: arrives at the input of the layer", 5.9, 8.6, 16, color=BLUE)
-    deck.text("orange: absorbed by its bias", 5.45, 8.6, 16, color=ORANGE)
+    deck.text("blue: arrives at the input of the layer", 6.3, 1.7, 16, color=BLUE)
+    deck.text("orange: absorbed by its bias", 6.3, 7.4, 16, color=ORANGE)
     deck.text(
         "logit = what arrives at the pixels + what all biases absorbed (mean of 100 test digits)",
         1.15,

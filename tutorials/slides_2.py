@@ -120,7 +120,7 @@ def price(deck: Deck, material: Any) -> None:
     ax.annotate(
         "be worth exactly one",
         (1, 0),
-        (0.35, 1.15),
+        (-0.05, 1.75),
         size=16,
         ha="left",
         arrowprops={"arrowstyle": "->", "color": GREY},
@@ -132,7 +132,7 @@ def price(deck: Deck, material: Any) -> None:
         size=16,
         arrowprops={"arrowstyle": "->", "color": GREY},
     )
-    ax = deck.axes(7.3, 1.3, 5.3, 4.6)
+    ax = deck.axes(7.3, 1.75, 5.3, 4.15)
     steps, relevances = passes(material.conventional.model, material.images, material.labels)
     x = {step.name: step.x.numpy() for step in steps}
     places = np.arange(len(relevances))
@@ -151,7 +151,7 @@ def price(deck: Deck, material: Any) -> None:
     ax.set_xticks(places, list(relevances), rotation=45)
     ax.axhline(1, color=GREY, lw=1, ls="--")
     ax.set_ylim(0, None)
-    ax.set_title("price of active units, conventional net")
+    ax.set_title("price of active units, conventional net", size=17)
     deck.text(
         "box: middle half of the units; whiskers: 5 to 95 %; dashed: what a plain L1 penalty asks",
         0.62,
@@ -178,11 +178,11 @@ def adjoints(deck: Deck) -> None:
     deck.page("Backward through both passes: the closed trio")
     deck.table(
         [
-            ["pass", "what it computes", "its adjoint, at the input", "at the weights"],
+            ["pass", "what it computes", "its adjoint: at the input", "at the weights"],
             ["forward", "z = conv(x, W) + b", "conv_T(G, W)", "conv_W(x, G)"],
             ["relevance", "c = conv_T(r, W)", "conv(U, W)", "conv_W(U, r)"],
         ],
-        [2.3, 4.2, 3.6, 2.6],
+        [2.1, 4.0, 4.2, 2.4],
         height=0.85,
         size=23,
     )
@@ -220,7 +220,7 @@ def checked(deck: Deck) -> None:
             found = {name: tensor.detach() for name, tensor in found.items()}
         return fbi_loss(fbi_terms(steps, found))
 
-    rows = [["parameter", "both passes", "relevance taken as constant"]]
+    rows = [["parameter", "both passes", "relevance as a constant"]]
     reports = [
         check_gradients(lambda cut=cut: both(cut), net.parameters(), raises=False)
         for cut in (False, True)
@@ -284,7 +284,7 @@ def gate(deck: Deck, material: Any) -> None:
         history = trainer.history
         steps, values = np.array(history["step"]), np.array(history["fbi_loss"], float)
         known = np.isfinite(values)
-        ax.plot(steps[known], values[known], color=color, lw=2, label=title)
+        ax.plot(steps[known], values[known], "o-", ms=4, color=color, lw=2, label=title)
     step = material.fbi.gate.step
     if step is not None:
         ax.axvline(step, color=GREY, ls="--", lw=1.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def densities(deck: Deck, material: Any) -> None:
 
 
 def table_1(deck: Deck) -> None:
-    deck.page("Table 1: the same nets, another scale, another answer")
+    deck.page("Table 1: another scale, another answer")
     table = rows_of("table1.csv")
     readings = list(dict.fromkeys((row["row"], row["reading"]) for row in table))
     layers = list(dict.fromkeys(row["layer"] for row in table))
@@ -106,7 +107,7 @@ def table_1(deck: Deck) -> None:
             )
             marks.append({1: "higher", 0: "open", -1: "lower"}[int(float(one["direction"]))])
         rows.append([reading, *marks])
-    deck.table(rows, [5.0, *[1.5] * len(layers)], height=0.6, size=18, y=5.8)
+    deck.table(rows, [5.0, *[1.5] * len(layers)], height=0.54, size=18, y=5.9)
     seeds = table[0]["seeds"]
     deck.text(
         f"FBI against conventional training, {seeds} seeds, 95 % interval of paired differences.\n"
@@ -139,11 +140,11 @@ def mean_of(method: str, measure: str, kind: str) -> float:
 
 def twin(deck: Deck) -> None:
     deck.page("The twin that it needs: a plain L1 penalty")
-    rows = [["measure", "conventional", "FBI", "L1 on activations"]]
+    rows = [["measure", "conventional", "FBI", "L1 penalty"]]
     for (measure, kind), title in MEASURES.items():
         values = [mean_of(method, measure, kind) for method in ("none", "fbi", "l1")]
         rows.append([title, *[f"{v:.4f}" if kind else f"{v:.3g}" for v in values]])
-    deck.table(rows, [5.0, 2.6, 2.2, 3.0], height=0.72, size=22)
+    deck.table(rows, [4.8, 3.0, 2.2, 2.2], height=0.72, size=22)
     deck.points(
         [
             "Same net, data, optimiser and gate; the same mean activation as FBI.",
@@ -166,8 +167,8 @@ def rules(deck: Deck, material: Any) -> None:
     second = np.argsort(logits, axis=1)[:, -2]
     rows = [(0, labels), (1, labels), (1, second)]
     for k, (index, classes) in enumerate(rows):
-        bottom = 4.3 - 1.85 * k
-        deck.picture(images[index, 0], 1.6, bottom, 1.7, cmap="gray")
+        bottom = 4.45 - 1.72 * k
+        deck.picture(images[index, 0], 1.6, bottom, 1.58, cmap="gray")
         deck.text(f"why {classes[index]}?", bottom + 0.9, 0.45, 16)
         for m, method in enumerate(METHODS):
             found = get_explainer(method)(
@@ -177,8 +178,8 @@ def rules(deck: Deck, material: Any) -> None:
                 found[0].sum(axis=0),
                 3.5 + 1.9 * m,
                 bottom,
-                1.7,
-                method.removeprefix("lrp-") if k == 0 else "",
+                1.58,
+                method.removeprefix("lrp-").replace("-gamma-box", ", ...") if k == 0 else "",
             )
     deck.text(
         "the last row asks for the runner-up: does the map change with the question?",
@@ -233,7 +234,7 @@ def decoy(deck: Deck) -> None:
                 vmin=0,
                 vmax=1,
             )
-    rows = [["method", "decoy as trained", "decoy at random"]]
+    rows = [["method", "as trained", "random"]]
     table = [
         r
         for r in rows_of("evaluation.csv")
@@ -243,13 +244,19 @@ def decoy(deck: Deck) -> None:
         "none": "conventional",
         "fbi": "FBI",
         "l1": "L1",
-        "right-reasons": "Right for the Right Reasons",
+        "right-reasons": "Right Reasons",
     }
     for method, title in names.items():
         found = {r["measure"]: float(r["mean"]) for r in table if r["method"] == method}
         rows.append([title, f"{found['accuracy_rule']:.3f}", f"{found['accuracy_random']:.3f}"])
-    deck.table(rows, [3.2, 1.6, 1.6], height=0.65, size=13.5, x=7.4, y=5.2)
-    deck.text("test accuracy, mean of 5 seeds", 1.75, 7.4, 14, color=GREY)
+    deck.table(rows, [2.9, 1.5, 1.2], height=0.65, size=15, x=7.35, y=5.2)
+    deck.text(
+        "test accuracy if the patch follows the class\nas in training, or is random; 5 seeds",
+        2.0,
+        7.4,
+        14,
+        color=GREY,
+    )
     deck.text(
         "In training, the grey of the patch gives the class away. Who falls for it?", 0.95, size=20
     )
@@ -257,15 +264,14 @@ def decoy(deck: Deck) -> None:
 
 def verdicts(deck: Deck) -> None:
     deck.page("The claims, and our verdicts")
-    lines = (RESULTS / "report.md").read_text("utf-8").split("## Verdicts")[1].splitlines()
+    lines = (RESULTS / "report.md").read_text("utf-8").split("## Verdicts")[1].strip().splitlines()
     rows = [
         [cell.strip().strip("*") for cell in line.strip("|").split("|")]
-        for line in lines
-        if line.startswith("|")
+        for line in itertools.takewhile(lambda line: line.startswith("|"), lines)
     ]
     rows = [row for row in rows if not set(row[0]) <= {"-", " "}]
-    head = ["claim of the paper", "verdict", "for : against : open", "the same for L1"]
-    deck.table([head, *rows[1:]], [6.6, 1.7, 2.4, 2.0], height=0.6, size=15)
+    head = ["claim of the paper", "verdict", "for : against : open", "for L1"]
+    deck.table([head, *rows[1:]], [6.0, 1.7, 2.7, 1.8], height=0.6, size=16)
     deck.text(
         "5 seeds, 111 networks; docs/reproduction says how a verdict is reached.",
         0.95,

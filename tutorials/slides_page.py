@@ -54,7 +54,8 @@ class Deck:
         self._finish()
         self.number += 1
         self.figure = Figure(figsize=(WIDE, HIGH))
-        self.figure.text(0.6 / WIDE, 1 - 0.62 / HIGH, title, size=31, va="center", weight="bold")
+        size = 31 if len(title) < 46 else 27
+        self.figure.text(0.6 / WIDE, 1 - 0.62 / HIGH, title, size=size, va="center", weight="bold")
         self.figure.text(0.6 / WIDE, 0.3 / HIGH, self.session, size=12, color=GREY)
         self.figure.text(
             1 - 0.6 / WIDE, 0.3 / HIGH, f"{self.number}", size=12, color=GREY, ha="right"
@@ -136,7 +137,8 @@ class Deck:
             left = x
             for text, width in zip(row, widths, strict=True):
                 weight = "bold" if number == 0 else "normal"
-                self.text(text, y - height * number, left, size, weight=weight)
+                row_y = y - height * number - size / 100  # a baseline: rows must not dance
+                self.text(text, row_y, left, size, weight=weight, va="baseline")
                 left += width
         line = (y - height / 2) / HIGH
         ax = self.figure.add_axes((x / WIDE, line, sum(widths) / WIDE, 0.002))
