@@ -82,7 +82,7 @@ def two_networks(deck: Deck, material: Any) -> None:
     for column, (title, layers) in enumerate(shown.items()):
         left = 0.6 + 6.3 * column
         accuracy = (material.conventional, material.fbi)[column].best["val_accuracy"]
-        deck.text(f"{title}   accuracy {accuracy:.1%}", 6.25, left, 20, weight="bold")
+        deck.text(f"{title}   accuracy {accuracy:.1%}", 5.55, left, 20, weight="bold")
         bottom = 0.8
         for maps, columns in zip(reversed(layers), (8, 8), strict=True):
             bottom += deck.tiles(maps, left, bottom, 5.4, columns, float(maps.max())) + 0.12
@@ -332,8 +332,10 @@ def bookkeeping(deck: Deck, material: Any) -> None:
     ax.axhline(0, color=GREY, lw=1)
     deck.text("blue: arrives at the input of the layer", 6.3, 1.7, 16, color=BLUE)
     deck.text("orange: absorbed by its bias", 6.3, 7.4, 16, color=ORANGE)
+    kept = sum(layer.bias.mean() for layer in layers)
     deck.text(
-        "logit = what arrives at the pixels + what all biases absorbed (mean of 100 test digits)",
+        f"logit {arrives[0]:.2f}  =  {arrives[-1]:.2f} at the pixels  +  {kept:.2f} in the biases"
+        "   (mean of 100 test digits)",
         1.15,
         size=18,
         color=GREEN,

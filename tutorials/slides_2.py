@@ -178,13 +178,13 @@ def adjoints(deck: Deck) -> None:
     deck.page("Backward through both passes: the closed trio")
     deck.table(
         [
-            ["pass", "what it computes", "its adjoint: at the input", "at the weights"],
+            ["pass", "what it computes", "adjoint: at the input", "at the weights"],
             ["forward", "z = conv(x, W) + b", "conv_T(G, W)", "conv_W(x, G)"],
             ["relevance", "c = conv_T(r, W)", "conv(U, W)", "conv_W(U, r)"],
         ],
         [2.1, 4.0, 4.2, 2.4],
         height=0.85,
-        size=23,
+        size=22,
     )
     deck.points(
         [
@@ -290,7 +290,7 @@ def gate(deck: Deck, material: Any) -> None:
         ax.axvline(step, color=GREY, ls="--", lw=1.5)
         ax.annotate(
             f"gate opens, step {step}:\nvalidation accuracy > 70 %",
-            (step, 0.93),
+            (step, 0.6),
             xycoords=("data", "axes fraction"),
             xytext=(12, 0),
             textcoords="offset points",
@@ -298,7 +298,7 @@ def gate(deck: Deck, material: Any) -> None:
             va="top",
         )
     ax.set(xlabel="training step", ylabel="$L_{FBI}$ of the batch", yscale="log")
-    ax.legend(fontsize=17, frameon=False, loc="lower right")
+    ax.legend(fontsize=17, frameon=False, loc="center right", bbox_to_anchor=(1, 0.7))
 
 
 def effect(deck: Deck, material: Any) -> None:
@@ -320,4 +320,5 @@ def effect(deck: Deck, material: Any) -> None:
         )
         ax.set_xticks(range(len(values)), list(terms))
     ax.set_ylabel("$L_1(a_{i-1}^+, a_i^-)$, mean of 200 test digits")
-    ax.legend(fontsize=17, frameon=False)
+    ax.set_ylim(0, 1.3 * ax.get_ylim()[1])
+    ax.legend(fontsize=17, frameon=False, loc="upper left")

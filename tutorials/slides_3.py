@@ -143,7 +143,7 @@ def twin(deck: Deck) -> None:
     rows = [["measure", "conventional", "FBI", "L1 penalty"]]
     for (measure, kind), title in MEASURES.items():
         values = [mean_of(method, measure, kind) for method in ("none", "fbi", "l1")]
-        rows.append([title, *[f"{v:.4f}" if kind else f"{v:.3g}" for v in values]])
+        rows.append([title, *[f"{v:.4f}" if kind else f"{v:.2f}" for v in values]])
     deck.table(rows, [4.8, 3.0, 2.2, 2.2], height=0.72, size=22)
     deck.points(
         [
@@ -156,6 +156,13 @@ def twin(deck: Deck) -> None:
 
 
 METHODS = ("lrp-0", "lrp-epsilon:0.25", "lrp-gamma", "lrp-z-plus", "lrp-epsilon-gamma-box")
+
+
+def short(method: str) -> str:
+    """A method's name above a narrow picture."""
+    return {"lrp-0": "LRP-0", "lrp-epsilon-gamma-box": "composite"}.get(
+        method, method.removeprefix("lrp-")
+    )
 
 
 def rules(deck: Deck, material: Any) -> None:
@@ -179,7 +186,7 @@ def rules(deck: Deck, material: Any) -> None:
                 3.5 + 1.9 * m,
                 bottom,
                 1.58,
-                method.removeprefix("lrp-").replace("-gamma-box", ", ...") if k == 0 else "",
+                short(method) if k == 0 else "",
             )
     deck.text(
         "the last row asks for the runner-up: does the map change with the question?",
@@ -271,7 +278,7 @@ def verdicts(deck: Deck) -> None:
     ]
     rows = [row for row in rows if not set(row[0]) <= {"-", " "}]
     head = ["claim of the paper", "verdict", "for : against : open", "for L1"]
-    deck.table([head, *rows[1:]], [6.0, 1.7, 2.7, 1.8], height=0.6, size=16)
+    deck.table([head, *rows[1:]], [6.3, 1.6, 2.7, 1.6], height=0.6, size=16)
     deck.text(
         "5 seeds, 111 networks; docs/reproduction says how a verdict is reached.",
         0.95,
@@ -303,5 +310,11 @@ class PReLU(Layer):
 def four_methods(deck: Deck) -> None:
     deck.page("Build your own: a layer is four methods")
     deck.text(CODE, 6.15, size=15.5, family="monospace", linespacing=1.3)
-    deck.text("Which of the four is forgotten most often?", 0.85, x=3.4, size=19, color=ORANGE)
+    deck.text(
+        "(abridged)   Which of the four is forgotten most often?",
+        0.85,
+        x=3.4,
+        size=19,
+        color=ORANGE,
+    )
     deck.figure.texts[-1].set_color(GREEN)
