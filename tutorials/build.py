@@ -218,7 +218,8 @@ def handout(folder: Path) -> list[Path]:
     """Copy what students get into `folder`: notebooks and checks, no source and no solution."""
     folder.mkdir(parents=True, exist_ok=True)
     files = [p.with_suffix(".ipynb") for p in sources()] + sorted(HERE.glob("checks*.py"))
-    return [Path(shutil.copy(file, folder / file.name)) for file in files]
+    copies = [Path(shutil.copy(file, folder / file.name)) for file in files]
+    return [*copies, Path(shutil.copy(HERE / "handout.md", folder / "README.md"))]
 
 
 def main(arguments: list[str] | None = None) -> int:
