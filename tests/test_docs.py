@@ -68,14 +68,11 @@ def names(pattern: str) -> list[str]:
 def test_every_row_names_code_a_test_and_a_cell():
     rows = equation_rows()
     assert len(rows) > 60
-    for section, row in rows:
+    for _, row in rows:
         assert 3 <= len(row) <= 4, row
         assert re.search(r"`minifbi\.[\w.]+`", row[-3]), row
         assert re.fullmatch(r"`tests/[\w/]+\.py::[\w:]+`", row[-2]), row
-        if row[-1] == "-":  # shown in no tutorial: that may be so for what is no equation
-            assert section == "Figures, tables, costs", row
-        else:
-            assert re.fullmatch(r"`[a-z0-9-]+`", row[-1]), row
+        assert re.fullmatch(r"`[a-z0-9-]+`", row[-1]), row
 
 
 @pytest.mark.parametrize("name", names(r"minifbi\.[\w.]+"))
@@ -93,7 +90,7 @@ def test_test_exists(node):
 
 
 def test_tutorial_cells_exist():
-    cited = {row[-1].strip("`") for _, row in equation_rows()} - {"-"}
+    cited = {row[-1].strip("`") for _, row in equation_rows()}
     for tag in cited:
         assert places.locate_cell(tag)
     assert {f"eq-{n}" for n in range(1, 6)} <= cited
