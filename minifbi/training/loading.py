@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ def load_data(config: TrainConfig) -> Dataset:
     """What the configuration names; a folder goes by its own name, unless it is a known set's."""
     name: str | None = config.dataset
     if config.data_dir is not None and config.dataset == TrainConfig.dataset:
-        name = Path(config.data_dir).name
+        # the same letters in every locale, and none that cannot be drawn
+        name = os.fsencode(Path(config.data_dir).name).decode("utf-8", "replace")
     return load_dataset(name or "data", data_dir=config.data_dir, num_classes=config.num_classes)
 
 
