@@ -130,6 +130,27 @@ def test_a_path_with_spaces_and_letters_of_the_world(
 
 
 @linux
+def test_a_name_that_is_no_text_is_refused_before_the_run(data: Path, tmp_path: Path) -> None:
+    """It could not be read back from the checkpoint."""
+    strange = os.fsencode(tmp_path) + b"/\xff\xfe"
+    os.symlink(data, strange)
+    (tmp_path / "real").mkdir()
+    real = os.path.join(os.fsencode(tmp_path), b"real", b"\xff\xfe")
+    os.rename(data, real)
+    try:
+        done = command("train", *flags(Path(os.fsdecode(real)), tmp_path / "out"))
+    finally:
+        os.rename(real, data)
+    assert done.returncode == 2
+    assert "expected a name in UTF-8" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+    # through a link of such a name, the folder itself counts
+    done = command("train", *flags(Path(os.fsdecode(strange)), tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+
+
+@linux
 @pytest.mark.parametrize(
     ("redirection", "said"),
     [
