@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 import shutil
@@ -13,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from helpers import command
+from helpers import command, obey_permissions
 from kill_moments import assert_same
 
 from minifbi.training import RunFolderError, TrainConfig, load_checkpoint, resume, train
@@ -188,16 +187,6 @@ def test_a_folder_that_vanishes_before_the_first_epoch(
         train(tiny_config, tmp_path / "out", quiet=True, figures=False)
 
 
-class Bounds:
-    """What root may do although a folder is read-only: taken away in a child."""
-
-    OVERRIDE = 1  # CAP_DAC_OVERRIDE
-    DROP = 24  # PR_CAPBSET_DROP
-
-    def __call__(self) -> None:
-        ctypes.CDLL(None).prctl(self.DROP, self.OVERRIDE, 0, 0, 0)
-
-
 @linux
 @pytest.mark.parametrize("task", ["new", "inside", "resume"])
 def test_a_read_only_folder(
@@ -212,7 +201,7 @@ def test_a_read_only_folder(
     folder.chmod(0o500)
     try:
         arguments = ["--resume", str(tiny_copy)] if task == "resume" else flags.split()
-        done = command("train", *arguments, preexec_fn=Bounds())
+        done = command("train", *arguments, preexec_fn=obey_permissions)
     finally:
         folder.chmod(0o700)
     assert done.returncode == 1, done.stderr

@@ -88,8 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
     options = parser.parse_args(argv)
     if options.list_methods:
-        print("\n".join(describe(name) for name in EXPLAINERS))
-        return 0
+        return run_command(list_methods, PROG)
     if options.checkpoint is None:
         parser.error("the following arguments are required: CHECKPOINT")
     return run_command(lambda: explain(options), PROG)
@@ -100,6 +99,12 @@ def describe(name: str) -> str:
     explainer = get_explainer(name)
     detail: object = explainer.composite.describe() if isinstance(explainer, LRP) else explainer
     return f"{name:<30}{detail}"
+
+
+def list_methods() -> int:
+    """Print every method with what it does."""
+    print("\n".join(describe(name) for name in EXPLAINERS))
+    return 0
 
 
 def explain(options: argparse.Namespace) -> int:

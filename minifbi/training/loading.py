@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,35 @@ from minifbi.training.config import TrainConfig
 from minifbi.training.meta import TO_BUILD, WithinReason, check_meta
 
 
+def portable_path(path: str) -> str:
+    """A folder in Unicode, as a run stores it: the same in every locale.
+
+    Raises
+    ------
+    ConfigError
+        If the bytes of its name are not UTF-8: no JSON file could hold it.
+    """
+    try:
+        return os.fsencode(os.path.realpath(path)).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"data_dir={path!r}: expected a name in UTF-8 ({error.reason}); rename the folder"
+        ) from error
+
+
+def _native_path(path: str) -> str:
+    """The other way round: as the locale of this process has it."""
+    return os.fsdecode(path.encode("utf-8", "surrogateescape"))
+
+
 def load_data(config: TrainConfig) -> Dataset:
     """What the configuration names; a folder goes by its own name, unless it is a known set's."""
     name: str | None = config.dataset
-    if config.data_dir is not None and config.dataset == TrainConfig.dataset:
-        name = Path(config.data_dir).name
-    return load_dataset(name or "data", data_dir=config.data_dir, num_classes=config.num_classes)
+    folder = None if config.data_dir is None else _native_path(config.data_dir)
+    if folder is not None and config.dataset == TrainConfig.dataset:
+        # the same letters in every locale, and none that cannot be drawn
+        name = os.fsencode(Path(folder).name).decode("utf-8", "replace")
+    return load_dataset(name or "data", data_dir=folder, num_classes=config.num_classes)
 
 
 def load_run_data(meta: Mapping[str, Any], data_dir: str | Path | None = None) -> Dataset:

@@ -43,7 +43,7 @@ from minifbi.training.folder import (
     remove_leftovers,
 )
 from minifbi.training.from_config import describe_regularizer
-from minifbi.training.loading import load_data
+from minifbi.training.loading import load_data, portable_path
 from minifbi.training.lock import FolderLock, RunFolderError
 from minifbi.training.meta import TO_GO_ON, check_meta
 from minifbi.training.progress import Progress, describe_epoch
@@ -99,7 +99,7 @@ def train(
     if config.regularizer not in ("fbi", "none"):  # a later version may have another default
         config = dataclasses.replace(config, regularizer_weight=config.penalty_weight)
     if config.data_dir is not None:  # so that --resume finds it from anywhere
-        config = dataclasses.replace(config, data_dir=os.path.realpath(config.data_dir))
+        config = dataclasses.replace(config, data_dir=portable_path(config.data_dir))
     data = dataset or load_data(config)
     trainer = Trainer(config, data)
     folder = default_folder(config) if out is None else Path(out)
