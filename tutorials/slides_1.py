@@ -8,7 +8,7 @@ import numpy as np
 from minifbi.explain import conservation_report
 
 from slides_material import float64, passes
-from slides_page import BLUE, GREEN, GREY, ORANGE, RED, Deck, arrow, box
+from slides_page import BLUE, GREEN, GREY, ORANGE, RED, Deck, arrow, box, draw_net
 
 
 def opening(deck: Deck) -> None:
@@ -211,40 +211,38 @@ def one_unit(deck: Deck) -> None:
 
 
 def small_net(deck: Deck) -> None:
-    deck.page("A net with a pencil")
+    """The net with its weights, to work on; then the same with the answer."""
     W1, W2 = np.array([[1.0, 1.0], [2.0, -1.0], [-1.0, 1.0]]), np.array([[2.0, 1.0, 5.0]])
     a0 = np.array([2.0, 1.0])
     a1 = np.maximum(W1 @ a0, 0)
     r1 = (a1 > 0) * W2[0]
     R1, R0, y = a1 * W2[0], a0 * (W1.T @ r1), W2 @ a1
-    ax = deck.canvas(0.6, 0.7, 12.1, 5.4)
-    place = {("in", i): (1.2, 4.0 - 2.6 * i) for i in range(2)}
-    place |= {("hid", j): (6.0, 4.7 - 2.0 * j) for j in range(3)} | {("out", 0): (10.8, 2.7)}
-    edges = [(("in", i), ("hid", j), W1[j, i] * a0[i] * r1[j]) for i in range(2) for j in range(3)]
-    edges += [(("hid", j), ("out", 0), R1[j]) for j in range(3)]
-    for low, high, message in edges:
-        (x0, y0), (x1, y1) = place[low], place[high]
-        color = RED if message > 0 else BLUE if message < 0 else "#cccccc"
-        ax.plot([x0, x1], [y0, y1], color=color, lw=1 + abs(message), zorder=0)
-        if message:
-            t = 0.27 if low[0] == "in" else 0.5
-            ax.text(
-                x0 + t * (x1 - x0),
-                y0 + t * (y1 - y0),
-                f"{message:g}",
-                color=color,
-                size=20,
-                ha="center",
-                va="center",
-                bbox={"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none"},
-            )
-    values = {("in", i): (a0[i], R0[i]) for i in range(2)} | {("out", 0): (y[0], y[0])}
-    values |= {("hid", j): (a1[j], R1[j]) for j in range(3)}
-    for unit, (activation, relevance) in values.items():
-        px, py = place[unit]
-        ax.scatter(px, py, s=4200, color="white", edgecolor=GREY, linewidth=2, zorder=1)
-        ax.text(px, py + 0.2, f"{activation:g}", color=GREY, ha="center", va="center", size=20)
-        ax.text(px, py - 0.24, f"{relevance:g}", ha="center", va="center", size=22, weight="bold")
+    inner = [(("in", i), ("hid", j), W1[j, i]) for i in range(2) for j in range(3)]
+    outer = [(("hid", j), ("out", 0), W2[0, j]) for j in range(3)]
+
+    deck.page("A net with a pencil")
+    units = {("in", i): (f"{a0[i]:g}", "?") for i in range(2)} | {("out", 0): ("?", "")}
+    units |= {("hid", j): ("?", "?") for j in range(3)}
+    draw_net(deck, [(low, high, w, GREY, 2.0) for low, high, w in inner + outer], units)
+    deck.text(
+        "on the edges: weights; ReLU in the hidden units, no biases. "
+        "First forward, then hand the output down.",
+        0.72,
+        size=16,
+        x=1.4,
+    )
+
+    deck.page("The answer")
+    messages = [(low, high, w * a0[low[1]] * r1[high[1]]) for low, high, w in inner]
+    messages += [(low, high, R1[low[1]]) for low, high, _ in outer]
+    edges = [
+        (low, high, m, RED if m > 0 else BLUE if m < 0 else "#cccccc", 1 + abs(m))
+        for low, high, m in messages
+    ]
+    units = {("in", i): (f"{a0[i]:g}", f"{R0[i]:g}") for i in range(2)}
+    units |= {("hid", j): (f"{a1[j]:g}", f"{R1[j]:g}") for j in range(3)}
+    units[("out", 0)] = (f"{y[0]:g}", f"{y[0]:g}")
+    draw_net(deck, edges, units)
     deck.text(
         "grey: activation, forward     bold: relevance, back     red: for, blue: against",
         0.72,

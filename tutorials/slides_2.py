@@ -182,7 +182,7 @@ def adjoints(deck: Deck) -> None:
             ["forward", "z = conv(x, W) + b", "conv_T(G, W)", "conv_W(x, G)"],
             ["relevance", "c = conv_T(r, W)", "conv(U, W)", "conv_W(U, r)"],
         ],
-        [2.1, 4.0, 4.2, 2.4],
+        [2.0, 3.8, 3.9, 2.4],
         height=0.85,
         size=22,
     )
@@ -290,9 +290,9 @@ def gate(deck: Deck, material: Any) -> None:
         ax.axvline(step, color=GREY, ls="--", lw=1.5)
         ax.annotate(
             f"gate opens, step {step}:\nvalidation accuracy > 70 %",
-            (step, 0.6),
+            (step, 0.74),
             xycoords=("data", "axes fraction"),
-            xytext=(12, 0),
+            xytext=(80, 0),
             textcoords="offset points",
             size=16,
             va="top",

@@ -196,3 +196,30 @@ def arrow(
     ax.add_patch(
         FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=18, color=color, lw=width)
     )
+
+
+def draw_net(deck: Deck, edges: Any, units: Any) -> None:
+    """Units (activation, relevance) and edges (from, to, number, colour, width)."""
+    ax = deck.canvas(0.6, 0.7, 12.1, 5.4)
+    place = {("in", i): (1.2, 4.0 - 2.6 * i) for i in range(2)}
+    place |= {("hid", j): (6.0, 4.7 - 2.0 * j) for j in range(3)} | {("out", 0): (10.8, 2.7)}
+    for low, high, number, color, width in edges:
+        (x0, y0), (x1, y1) = place[low], place[high]
+        ax.plot([x0, x1], [y0, y1], color=color, lw=width, zorder=0)
+        if number:
+            t = 0.27 if low[0] == "in" else 0.5
+            ax.text(
+                x0 + t * (x1 - x0),
+                y0 + t * (y1 - y0),
+                f"{number:g}",
+                color=color,
+                size=20,
+                ha="center",
+                va="center",
+                bbox={"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none"},
+            )
+    for unit, (activation, relevance) in units.items():
+        px, py = place[unit]
+        ax.scatter(px, py, s=4200, color="white", edgecolor=GREY, linewidth=2, zorder=1)
+        ax.text(px, py + 0.2, activation, color=GREY, ha="center", va="center", size=20)
+        ax.text(px, py - 0.24, relevance, ha="center", va="center", size=22, weight="bold")
