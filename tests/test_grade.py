@@ -219,6 +219,8 @@ def test_tables(tmp_path):
     rows = grade.grades(found)
     assert rows[0] == ["student", f"{FIRST} (of 4)", f"{second.stem} (of 4)", "points"]
     assert rows[1:] == [["=cmd()", "0", "", "0"], ["anna", "3", "4", "7"], ["emil", "", "", "0"]]
+    assert grade.as_text(rows).splitlines()[0].split("  ")[0] == "student"
+    assert "01 of 4  02 of 4  points" in grade.as_text(rows)
     grade.write_csv(tmp_path / "details.csv", grade.details(found))
     with (tmp_path / "details.csv").open(encoding="utf-8-sig", newline="") as file:
         read = list(csv.DictReader(file))
@@ -300,9 +302,6 @@ def test_the_handout_stands_alone(tmp_path):
         env={**os.environ, "PYTHONPATH": str(TUTORIALS.parent)},
     )
     assert done.returncode == 0, done.stderr
-    for tutorial in OURS.values():
-        for source in grading.code_of(tmp_path / f"{tutorial.stem}.ipynb"):
-            assert "../" not in source  # nothing outside of the folder
 
 
 @pytest.mark.parametrize(

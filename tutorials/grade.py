@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,7 +81,8 @@ def write_csv(path: Path, rows: Sequence[Sequence[str]]) -> None:
 
 
 def as_text(rows: Sequence[Sequence[str]]) -> str:
-    """A table for the terminal."""
+    """A table for the terminal, with the numbers of the tutorials in the place of their names."""
+    rows = [[re.sub(r"^(\d+)_.* \(of (\d+)\)$", r"\1 of \2", h) for h in rows[0]], *rows[1:]]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
         "  ".join(
