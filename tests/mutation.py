@@ -8,7 +8,7 @@ of minifbi: no file is changed, and a fault costs a second or two.  The tests of
 order, those that concern the file first, and stop at the first failure; MINIFBI_TEST_BACKENDS says
 on which backends, numpy if it says nothing.  A fault that no test notices *survives*.
 FOLDER/results.jsonl has one line a fault, in a random order: a run that was stopped has a random
-sample, and goes on from there.  ``--survivors`` runs those again, with new tests, with more tests
+sample, and goes on from there.  ``--survivors`` runs those again, with new tests, other tests
 (``--tests``) or on other backends, and ``--show`` prints them as differences.
 """
 
@@ -68,12 +68,12 @@ FIRST = {
 CPU_SECONDS = 90  # the longest that one fault may take; what takes longer hangs, and is noticed
 
 
-def tests_for(path: str, root: Path, more: list[str]) -> list[str]:
-    """Test files, the likeliest to notice a fault in `path` first."""
+def tests_for(path: str, root: Path, asked: list[str]) -> list[str]:
+    """Test files, the likeliest to notice a fault in `path` first; or those that were `asked`."""
     key = path.removeprefix("minifbi/").removesuffix(".py")
     order = FIRST.get(key, [])
     order = [*order, "test_small_print"]
-    names = [*order, *(name for name in (*TESTS, *more) if name not in order)]
+    names = asked or [*order, *(name for name in TESTS if name not in order)]
     files = [root / "tests" / f"{name}.py" for name in names]
     return [str(file) for file in files if file.exists()]
 
@@ -190,9 +190,7 @@ def main() -> int:
     parser.add_argument("--sample", type=int, default=0, help="faults a file at most; 0: all")
     parser.add_argument("--seed", type=int, default=0, help="of the sample and the order")
     parser.add_argument("--survivors", action="store_true", help="run the survivors again")
-    parser.add_argument(
-        "--tests", nargs="*", default=[], help="more test files, such as test_rules"
-    )
+    parser.add_argument("--tests", nargs="*", default=[], help="these instead, such as test_rules")
     parser.add_argument("--show", action="store_true", help="print the survivors and stop")
     options = parser.parse_args()
 
@@ -210,7 +208,9 @@ def main() -> int:
         print("\n" + table(known))
         return 0
     if options.survivors:
+        paths = {str(path) for path in files_of(options.files)}
         chosen = [mutant for mutant, result in known.items() if result == "survived"]
+        chosen = [mutant for mutant in chosen if not paths or mutant.path in paths]
     else:
         chosen, skipped, found = [], 0, 0
         for path in files_of(options.files):
@@ -223,12 +223,12 @@ def main() -> int:
         print(f"{found} faults, {skipped} left out by rule, {len(chosen)} chosen", flush=True)
         random.Random(options.seed).shuffle(chosen)
         chosen = [mutant for mutant in chosen if mutant not in known]
-    for path in sorted({mutant.path for mutant in chosen}):
-        result, seconds = noticed(None, tests_for(path, root, options.tests), log)
-        if result != "survived":  # nothing planted, so nothing may fail
+    if chosen:  # nothing planted, so nothing may fail; the same tests for every file
+        result, seconds = noticed(None, tests_for(chosen[0].path, root, options.tests), log)
+        if result != "survived":
             print(f"the tests fail without a fault: see {log}", file=sys.stderr)
             return 1
-        print(f"{path}: {seconds:.1f} s of tests", flush=True)
+        print(f"{seconds:.1f} s of tests", flush=True)
     with file.open("a", encoding="utf-8") as lines:
         for done, mutant in enumerate(chosen, 1):
             result, seconds = noticed(mutant, tests_for(mutant.path, root, options.tests), log)

@@ -17,6 +17,7 @@ from minifbi.autograd import (
     check_gradients,
     concatenate,
     enable_grad,
+    functions,
     is_grad_enabled,
     log_softmax,
     no_grad,
@@ -24,7 +25,6 @@ from minifbi.autograd import (
     softmax,
 )
 from minifbi.autograd.classification import class_indices
-from minifbi.autograd.functions import add
 from minifbi.backends import get_backend
 from minifbi.backends.numpy_backend import NumpyBackend
 from minifbi.errors import (
@@ -78,10 +78,11 @@ def test_joining_and_reducing_by_default():
     a, b = Tensor(random(2, 3)), Tensor(random(1, 3, seed=1))
     assert concatenate([a, b]).shape == (3, 3)
     assert concatenate([a]).shape == (2, 3)
-    for name in ("sum", "mean", "var", "max"):
+    for name in ("sum", "mean", "var", "max", "min"):
         assert getattr(a, name)(0).shape == (3,), name
         assert getattr(a, name)(0, keepdims=True).shape == (1, 3), name
         assert getattr(a, name)().shape == (), name
+    assert functions.sum(a, 0).shape == (3,)
     assert a.sum(axis=-2).shape == (3,)  # the first axis, counted from the end
     np.testing.assert_array_equal(a.sum(axis=(-2, 1)).numpy(), a.numpy().sum())
     assert Tensor(random(2, 3, 4)).flatten().shape == (24,)
@@ -92,6 +93,8 @@ def test_transposing_by_a_list_and_by_numbers():
     for axes in ((1, 2, 0), [1, 2, 0]):
         np.testing.assert_array_equal(a.transpose(axes).numpy(), a.numpy().transpose(1, 2, 0))
     np.testing.assert_array_equal(a.transpose(1, 2, 0).numpy(), a.numpy().transpose(1, 2, 0))
+    assert a.reshape(24).shape == a.reshape((24,)).shape == a.reshape([-1]).shape == (24,)
+    assert a.reshape(4, 6).shape == a.reshape((4, -1)).shape == (4, 6)
     assert Tensor(random(5)).transpose(0).shape == (5,)
     assert Tensor(random(5)).transpose((0,)).shape == (5,)
 
@@ -161,7 +164,10 @@ def test_numbers_of_tensors():
     for own in (np.array(x), np.array(x, copy=True)):
         own[0] = 9
         assert x.numpy()[0] == 1
-    assert np.asarray(x, dtype=np.float32).dtype == np.float32  # a copy that nobody asked for
+    assert np.asarray(x, dtype=np.float32).dtype == np.float32
+    if int(np.__version__.split(".")[0]) >= 2:  # older ones do not hand the wish on
+        with pytest.raises(ValueError, match="copy"):
+            np.array(x, dtype=np.float32, copy=False)
     assert isinstance(record(np.float64(3.0), (x,), lambda g: (g,), "scalar").data, np.ndarray)
 
 
@@ -179,7 +185,7 @@ def test_the_tape_is_written_again_inside():
 # ---- who says no -----------------------------------------------------------------------------
 def test_operations_without_a_tensor():
     with pytest.raises(TypeError, match="at least one Tensor among 2 values"):
-        add(1.0, 2.0)
+        functions.add(1.0, 2.0)
 
 
 def test_two_backends_never_meet():
@@ -272,6 +278,12 @@ def test_chains_without_layers():
     assert Sequential(Sequential()).trace(Tensor(x)) == []
 
 
+def test_the_table_of_a_net_has_a_rule_as_wide_as_itself():
+    lines = Sequential({"out": Dense(3, 2)}).describe((3,)).splitlines()
+    assert lines[1] == lines[-2] == "-" * max(map(len, lines[:-2]))
+    assert lines[2].split() == ["input", "(N,", "3)"]
+
+
 def test_evaluating_gives_back_each_mode():
     frozen, free = Dropout(), Dropout()
     net = Sequential(frozen, free)
@@ -347,6 +359,11 @@ def test_a_kink_in_a_tiny_loss_is_a_kink():
     assert report.kinks["w"] > 0
 
 
+def test_a_curve_is_no_kink():
+    w = Tensor([0.0], True)
+    assert check_gradients(lambda: (w * 80).exp().sum(), {"w": w}).kinks == {"w": 0}
+
+
 def test_a_loss_that_is_zero_everywhere():
     w = Tensor(random(3), True)
     assert check_gradients(lambda: (w * 0.0).sum(), {"w": w}).errors == {"w": 0}
@@ -370,6 +387,21 @@ def test_terms_of_a_relevance_of_ones_own():
         own.grad = None
         term.backward()
         np.testing.assert_allclose(own.grad, -np.sign(difference) / count)
+
+
+def test_a_relevance_knows_whether_a_gradient_flows():
+    """It does through the ratio, whose weights are trained, also where the images want none."""
+    net = Sequential(Dense(3, 2, dtype=np.float64))
+    steps = fbi.forward_pass(net, random(4, 3))
+    a_minus = fbi.relevance_pass(steps, "logits")["0"]
+    assert a_minus.requires_grad is True
+    (a_minus * 2.0).sum().backward()
+    expected = 2 * steps[0].x.numpy().sum(axis=0)  # a^- = x * (1 W)
+    np.testing.assert_allclose(net[0].weight.grad, [expected, expected])
+    for p in net.parameters().values():
+        p.requires_grad = False
+    frozen = fbi.relevance_pass(fbi.forward_pass(net, random(4, 3)), "logits")["0"]
+    assert frozen.requires_grad is False
 
 
 def test_a_stabiliser_and_a_rule_that_has_one():

@@ -190,7 +190,7 @@ class Tensor(Operators):
 
     def item(self) -> float:
         """The number in a tensor of one element."""
-        return float(self.data.reshape(-1)[0]) if self.size == 1 else float(self.data.item())
+        return float(self.data.item())
 
     def numpy(self) -> Any:
         """The numbers as a NumPy array, wherever they live."""
@@ -198,7 +198,7 @@ class Tensor(Operators):
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         """For ``np.asarray(tensor)`` and plotting: the numbers, off the tape."""
-        return np.array(self.numpy(), dtype=dtype, copy=copy if copy else None)
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
 
     def detach(self) -> Tensor:
         """The same numbers, off the tape: no gradient flows through the result."""
