@@ -119,6 +119,8 @@ VALUES: tuple[Any, ...] = (
 
 def _nodes(value: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     found = [place]
+    if len(place) > 50:  # deeper than any of ours: made by a mutation before
+        return found
     if isinstance(value, dict):
         items: Any = value.items()
     else:
