@@ -7,7 +7,8 @@ import pytest
 from fuzz import targets
 from hostile import described, refused, state
 
-from minifbi.errors import CheckpointError
+from minifbi.errors import CheckpointError, DataError
+from minifbi.reproduce.results import COLUMNS, read_values
 from minifbi.strict_json import parse_json
 from minifbi.training import Trainer
 from minifbi.training.folder import read_config
@@ -55,6 +56,21 @@ def test_a_configuration_that_is_no_object(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(CheckpointError, match="expected the options by name"):
         read_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [b"x" * 200_000, b"\xff", b"nan", b"1e999", b"\0", b"9" * 5000],
+    ids=["long", "no text", "nan", "infinite", "nul", "digits"],
+)
+def test_a_table_of_values(tmp_path, cells):
+    """Each once was an error of another kind, or a number that is none."""
+    head = (*COLUMNS, "value")
+    (tmp_path / "values.csv").write_bytes(
+        ",".join(head).encode() + b"\nmain,,none,mlp,mnist,0,training,loss,," + cells + b"\n"
+    )
+    with pytest.raises(DataError, match="expected"):
+        read_values(tmp_path / "values.csv")
 
 
 # ---- what a checkpoint says of itself: each once was an error of another kind ----------------

@@ -25,7 +25,8 @@ def build_parser() -> argparse.ArgumentParser:
     """All flags."""
     parser = argparse.ArgumentParser(prog="python tests/fuzz", description=__doc__)
     parser.add_argument(
-        "target", choices=("idx", "folder", "checkpoint", "resume", "config", "results", "command")
+        "target",
+        choices=("idx", "folder", "checkpoint", "resume", "config", "results", "values", "command"),
     )
     parser.add_argument("--runs", type=int, default=100_000, help="inputs")
     parser.add_argument("--seconds", type=int, default=600, help="at most")

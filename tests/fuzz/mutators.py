@@ -170,6 +170,38 @@ def mutate_json(data: bytes, rng: random.Random) -> bytes:
     return text.encode("utf-8")
 
 
+# ---- CSV ---------------------------------------------------------------------------------
+CELLS = (
+    *(
+        b"",
+        b'"',
+        b'""',
+        b"\0",
+        b"\xff",
+        b"nan",
+        b"-inf",
+        b"1e999",
+        b"-1",
+        b"1.5",
+        b"9" * 5000,
+        b"\r",
+    ),
+    *(b"=cmd|' /C calc'!A0", b"x" * 200_000, b"lenet", b"mnist", b"0", b"none", b"a\nb", b'"a\nb"'),
+)
+
+
+def mutate_csv(data: bytes, rng: random.Random) -> bytes:
+    """Change a cell, or the letters."""
+    if rng.random() < 0.3:
+        return mutate_bytes(data, rng)
+    lines = data.split(b"\n")
+    place = rng.randrange(len(lines))
+    cells = lines[place].split(b",")
+    cells[rng.randrange(len(cells))] = rng.choice(CELLS)
+    lines[place] = b",".join(cells)
+    return b"\n".join(lines)
+
+
 # ---- .npz --------------------------------------------------------------------------------
 HEADERS = (
     b"'|O'", b"'<U4'", b"'<f2'", b"'<f16'", b"'>f8'", b"'|b1'", b"'<c16'", b"'<M8[s]'", b"'|V8'",
