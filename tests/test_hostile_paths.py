@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fuzz import mutators, targets
+from fuzz import commands, mutators, targets
 from helpers import command
 from hostile import members, state
 
@@ -107,6 +107,12 @@ def test_messages_do_nothing_to_a_terminal():
     assert printable("a\x1b[2Jb\r\x07\udcff\u202e") == "a\\x1b[2Jb\\r\\x07\\udcff\\u202e"
     assert printable("Größe, 数, \U0001f600") == "Größe, 数, \U0001f600"
     assert len(printable("x" * 10**6)) < 3000
+
+
+def test_an_interrupted_run_names_its_folder_harmlessly():
+    """Found by the fuzzer; commands.run looks for escape sequences."""
+    line = "train --model tiny --data-dir data --num-classes 3 --batch-size 8 --out \x1b[2J"
+    assert commands.run(line.replace(" ", "\n").encode())
 
 
 def test_a_name_from_a_file_on_the_terminal(tmp_path):
