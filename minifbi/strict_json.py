@@ -75,11 +75,18 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         See :func:`parse_json`.
     """
     path = Path(path)
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    check_regular(path)
     with path.open("rb") as file:
         return parse_json(file.read(MAX_BYTES + 1))
+
+
+def check_regular(path: Path) -> None:
+    """Raise OSError unless there is such a file, and it is not a pipe, a device or a folder.
+
+    To be called before opening it: opening a pipe waits until somebody writes into it.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
 
 
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

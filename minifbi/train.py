@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from minifbi.backends import BACKEND_NAMES
-from minifbi.cli import Parser, run_command
+from minifbi.cli import Parser, printable, run_command
 from minifbi.datasets import DATASET_NAMES
 from minifbi.fbi import REDUCTIONS, STARTS
 from minifbi.models import MODELS
@@ -223,7 +223,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             print(
                 f"\n{PROG}: interrupted; finished epochs are kept, "
-                f"go on with --resume {folder or out}",
+                f"go on with --resume {printable(str(folder or out))}",
                 file=sys.stderr,
             )
             return 130

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from minifbi.errors import DataError
 from minifbi.reproduce.experiments import MAIN, Experiment
 from minifbi.reproduce.statistics import Difference, Summary, paired_difference, summarize
+from minifbi.strict_json import check_regular
 from minifbi.training import TrainConfig
 
 TRAINING, ACTIVATION, EXPLANATION, CONFOUNDER = (
@@ -124,21 +126,33 @@ def read_values(path: str | Path) -> Results:
     OSError
         If it cannot be read.
     """
+    check_regular(Path(path))
     with Path(path).open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        missing = {*COLUMNS, "value"} - set(reader.fieldnames or ())
-        if missing:
-            raise DataError(
-                f"{path} has no column {sorted(missing)[0]!r}; expected values.csv of "
-                "`python -m minifbi.reproduce`, with the columns "
-                f"{', '.join((*COLUMNS, 'value'))}"
-            )
-        return Results([_value(row, f"{path}, line {reader.line_num}") for row in reader])
+        try:
+            return Results(_values(csv.DictReader(file), path))
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise DataError(f"{path}: {error}; expected values.csv, a text in UTF-8") from error
+
+
+def _values(reader: csv.DictReader[str], path: str | Path) -> Iterator[Value]:
+    missing = {*COLUMNS, "value"} - set(reader.fieldnames or ())
+    if missing:
+        raise DataError(
+            f"{path} has no column {sorted(missing)[0]!r}; expected values.csv of "
+            "`python -m minifbi.reproduce`, with the columns "
+            f"{', '.join((*COLUMNS, 'value'))}"
+        )
+    for row in reader:
+        yield _value(row, f"{path}, line {reader.line_num}")
 
 
 def _value(row: dict[str, str], where: str) -> Value:
     try:
         number = float(row["value"]) if row["value"] else None
+        if not all(isinstance(row[name], str) for name in COLUMNS):
+            raise ValueError("it ends too early")
+        if number is not None and not math.isfinite(number):
+            raise ValueError(f"{row['value']} is not a finite number")
         config = TrainConfig(model=row["model"], dataset=row["dataset"], seed=int(row["seed"]))
     except (TypeError, ValueError) as error:
         raise DataError(f"{where}: {error}; expected a line of values.csv") from None

@@ -14,7 +14,6 @@ import json
 import os
 import secrets
 import shutil
-import stat
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
@@ -24,7 +23,7 @@ from typing import IO, Any
 import numpy as np
 
 from minifbi.errors import CheckpointError
-from minifbi.strict_json import parse_json
+from minifbi.strict_json import check_regular, parse_json
 from minifbi.training.npz import read_npz
 
 FORMAT = "minifbi-checkpoint-2"
@@ -204,8 +203,7 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, dict[str, np.ndarray]],
     """
     path = Path(path)
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
-            raise CheckpointError(f"the checkpoint {path} is not a regular file")
+        check_regular(path)
         with path.open("rb") as stream:
             sealed = _is_sealed(stream, path)
             flat = read_npz(stream)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from minifbi.backends import get_backend
 from minifbi.datasets import Dataset, load_dataset
 from minifbi.errors import CheckpointError, ConfigError, ShapeError
 from minifbi.layers import Sequential
@@ -104,7 +105,7 @@ def load_model(
     path = Path(checkpoint)
     arrays, meta = load_checkpoint(path / "checkpoint.npz" if path.is_dir() else path)
     check_meta(meta, TO_BUILD, str(path))
-    parameters = arrays.get("parameters", {})
+    parameters, chosen = arrays.get("parameters", {}), get_backend(backend)
     try:
         stored = meta["config"]
         # these and no more: a regularizer of one's own need not be known to use the model
@@ -117,7 +118,7 @@ def load_model(
             num_classes=meta["num_classes"],
             bias=config.bias,
             seed=WithinReason(sum(array.size for array in parameters.values())),
-            backend=backend,
+            backend=chosen,
             dtype=np.dtype(config.dtype),
         )
         model.load_state_dict(parameters)

@@ -23,6 +23,7 @@ from fuzz import mutators
 from minifbi import models
 from minifbi.datasets import Dataset, Split, load_idx_folder, read_idx
 from minifbi.errors import CheckpointError, ConfigError, DataError, MinifbiError
+from minifbi.reproduce.results import COLUMNS, read_values
 from minifbi.reproduce.store import RESULT, _measure, read_own
 from minifbi.strict_json import parse_json
 from minifbi.training import TrainConfig, Trainer, load_model
@@ -292,6 +293,28 @@ def results_seeds() -> list[bytes]:
     return [json.dumps(one).encode() for one in found]
 
 
+def run_values(data: bytes) -> bool:
+    """Read values.csv of a reproduction."""
+    try:
+        results = read_values(put("values.csv", data))
+    except DataError:
+        return False
+    for value in results.values:
+        results.summary(value.experiment.method, value.key, value.experiment.group)
+    return True
+
+
+def values_seeds() -> list[bytes]:
+    """Some of its lines."""
+    head = ",".join((*COLUMNS, "value"))
+    lines = (
+        "main,,none,alexnet,mnist,0,training,test_accuracy,,0.98",
+        "main,,fbi,alexnet,mnist,1,activation,max,conv1,12.5",
+        '"decoy-mnist","a, b",fbi,mlp,decoy-mnist,0,explanation,gini,lrp-0,',
+    )
+    return ["\n".join((head, *lines, "")).encode(), head.encode() + b"\n"]
+
+
 TARGETS: dict[str, Target] = {
     "idx": Target(run_idx, idx_seeds, mutators.mutate_idx),
     "folder": Target(run_folder, folder_seeds, mutate_folder),
@@ -299,4 +322,5 @@ TARGETS: dict[str, Target] = {
     "resume": Target(run_resume, checkpoint_seeds, mutators.mutate_npz),
     "config": Target(run_config, config_seeds, mutators.mutate_json),
     "results": Target(run_results, results_seeds, mutators.mutate_json),
+    "values": Target(run_values, values_seeds, mutators.mutate_csv),
 }
