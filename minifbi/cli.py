@@ -26,6 +26,10 @@ class Parser(argparse.ArgumentParser):
         given = sys.argv[1:] if args is None else list(args)
         if any("\0" in argument for argument in given):
             self.error("an argument holds a NUL character")
+        for argument in given:
+            flag, sign, value = argument.partition("=")
+            if flag.startswith("--") and sign and value == "--":  # argparse makes [] of it
+                self.error(f"argument {flag}: expected a value, got '--'")
         return super().parse_known_args(given, namespace)
 
     def error(self, message: str) -> NoReturn:

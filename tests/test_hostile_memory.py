@@ -96,6 +96,12 @@ def test_classes_beyond_a_byte(tmp_path, count):
     assert peak(lambda: load_idx_folder(tmp_path, num_classes=count), ConfigError) < 100_000
 
 
+@pytest.mark.parametrize("line", ["reproduce --quick --fashion-dir=--", "train --out=--"])
+def test_two_dashes_are_no_value(line):
+    """Found by the fuzzer: argparse makes an empty list of them."""
+    assert commands.run(line.replace(" ", "\n").encode()) is False
+
+
 @pytest.mark.parametrize(
     "line",
     [
