@@ -66,7 +66,7 @@ def jit(
     except RuntimeError:  # "no locator available": no folder to write to
         return numba.njit(function, **options)
     cache: Any = getattr(compiled, "_cache", None)
-    index = getattr(cache, "_cache_file", None)
+    index: Any = getattr(cache, "_cache_file", None)
     if hasattr(index, "_source_stamp"):
         index._source_stamp = _SOURCES
         _forgive_damage(cache)
