@@ -8,6 +8,7 @@ process instead, which is slower to start but not an error.
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,10 +65,30 @@ def jit(
         compiled = numba.njit(function, cache=True, **options)
     except RuntimeError:  # "no locator available": no folder to write to
         return numba.njit(function, **options)
-    index: Any = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
+    cache: Any = getattr(compiled, "_cache", None)
+    index: Any = getattr(cache, "_cache_file", None)
     if hasattr(index, "_source_stamp"):
         index._source_stamp = _SOURCES
+        _forgive_damage(cache)
     return compiled
+
+
+def _forgive_damage(cache: Any) -> None:
+    """Compile anew where the compiled code on disk is damaged, instead of raising.
+
+    A power cut or a full disk may leave half a file; Numba would then fail in every run until
+    somebody finds and deletes it.
+    """
+    load = cache.load_overload
+
+    def load_or_forget(*arguments: Any) -> Any:
+        try:
+            return load(*arguments)
+        except (pickle.UnpicklingError, EOFError, ValueError, IndexError, AttributeError):
+            cache.flush()  # writes an empty index
+            return None
+
+    cache.load_overload = load_or_forget
 
 
 def is_cached(function: Any) -> bool:
@@ -77,5 +98,6 @@ def is_cached(function: Any) -> bool:
     index: Any = getattr(getattr(function, "_cache", None), "_cache_file", None)
     try:
         return bool(index._load_index())
-    except (AttributeError, OSError):  # no cache here, or another version of Numba
+    # no cache here, another version of Numba, or a damaged file
+    except (AttributeError, OSError, EOFError, ValueError, pickle.UnpicklingError):
         return False
