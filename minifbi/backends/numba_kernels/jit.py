@@ -8,7 +8,6 @@ process instead, which is slower to start but not an error.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -84,7 +83,7 @@ def _forgive_damage(cache: Any) -> None:
     def load_or_forget(*arguments: Any) -> Any:
         try:
             return load(*arguments)
-        except (pickle.UnpicklingError, EOFError, ValueError, IndexError, AttributeError):
+        except Exception:  # what a damaged file makes Numba raise may be anything
             cache.flush()  # writes an empty index
             return None
 
@@ -98,6 +97,5 @@ def is_cached(function: Any) -> bool:
     index: Any = getattr(getattr(function, "_cache", None), "_cache_file", None)
     try:
         return bool(index._load_index())
-    # no cache here, another version of Numba, or a damaged file
-    except (AttributeError, OSError, EOFError, ValueError, pickle.UnpicklingError):
+    except Exception:  # no cache here, another version of Numba, or a damaged file
         return False
