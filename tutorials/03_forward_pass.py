@@ -212,8 +212,8 @@ plt.show()
 
 # %% [markdown]
 # The three pictures have different shapes, and that holds for most networks of this kind. Near the
-# image the maps are large. In the middle the convolutions do nearly all of the work. And most of
-# the parameters sit in the first dense layer, which does almost no work: a kernel is used at every
+# image the maps are large. The convolutions do nearly all of the work. And nearly half of the
+# parameters sit in the first dense layer, which does almost no work: a kernel is used at every
 # place of the map, a dense weight once.
 #
 # Let us ask minifbi. `alexnet()` builds the network with random weights (He et al. 2015: normal
@@ -344,8 +344,8 @@ print("its maximum:", window.max().round(2), "  in the pooled map:", pooled[0, 0
 # The **pooling** makes a decision too. In each window one number wins, and only it goes on. What is
 # gained? The next layer has a quarter of the work, it sees further with the same kernel, and it
 # cares less about the exact place. Watch it: shift the digit by one pixel and compare the maps, by
-# the *cosine* of the two maps, written as vectors (1: the same up to a factor; 0: nothing in
-# common).
+# the *cosine* of the two maps, written as vectors (1: the same up to a positive factor; 0:
+# nothing in common; negative: one is high where the other is low).
 
 
 # %%
@@ -579,8 +579,8 @@ print("filters of conv1 with a positive bias:", (after["conv1.bias"] > 0).sum(),
 # paper*: fewer zeros in conv1. Such activations in the background are what the authors of the paper
 # were unhappy about.
 #
-# No layer has changed beyond recognition, and yet the net answers so much better than before. Where
-# did that come from? Here is an experiment that asks each layer. Take the activations of the
+# No convolution has changed beyond recognition, and yet the net answers so much better than before.
+# Where did that come from? Here is an experiment that asks each layer. Take the activations of the
 # training images at that layer, and average them for each class: ten *class means*. Then name each
 # test image after the nearest mean. This is about the simplest classifier there is; the better it
 # does, the more the layer has already sorted the digits.
@@ -748,7 +748,7 @@ for step in steps[:3] + steps[-4:]:
 # %% tags=["memory"]
 batch = mnist.train.batch(slice(0, 128))[0]
 model = alexnet(seed=0)
-kept, seen = {}, set()
+kept, seen = {}, {id(p.data) for p in model.parameters().values()}  # weights do not count here
 for step in forward_pass(model, batch):
     arrays = [step.z.data, *(v for v in step.saved if isinstance(v, np.ndarray))]
     own = [a for a in arrays if id(a) not in seen and a.shape[:1] == batch.shape[:1]]
@@ -760,17 +760,17 @@ largest = sorted(kept, key=kept.get, reverse=True)[:4]
 print("the largest:", ", ".join(f"{name} {kept[name]:.1f} MB" for name in largest))
 
 # %% [markdown]
-# The activations take far more memory than the weights, and nearly all of it near the image, where
-# the maps are large. Training is a matter of keeping things. (In training, minifbi runs
-# convolution, ReLU and pooling as one step, `forward_pass(net, x, fused=True)`: the same numbers,
-# but what stands between the three is never kept. Under `no_grad()`, where nothing will ever walk
-# back, no tape is written.)
+# The activations take far more memory than the weights, and more than half of it is for conv1 and
+# its ReLU alone, where the maps are largest. Training is a matter of keeping things. (In training,
+# minifbi runs convolution, ReLU and pooling as one step, `forward_pass(net, x, fused=True)`: the
+# same numbers, but what stands between the three is never kept. Under `no_grad()`, where nothing
+# will ever walk back, no tape is written.)
 #
 # **Gates make it linear.** One last experiment, and it is the bridge to the next notebook. Once all
-# gates and all winners are known, each layer only multiplies by fixed numbers and adds. So near
-# this image the whole network is a linear function of the pixels. If moreover all biases are 0, as
-# they are in our untrained network, a score must be exactly the sum over all pixels of (pixel)
-# times (slope of the score with respect to that pixel):
+# gates and all winners are known, each layer only multiplies by fixed numbers and adds. So with
+# these gates and winners held fixed, the network is a linear function of the pixels. If moreover
+# all biases are 0, as they are in our untrained network, a score must be exactly the sum over all
+# pixels of (pixel) times (slope of the score with respect to that pixel):
 
 # %% tags=["linear"]
 x = Tensor(images[:1], requires_grad=True)
@@ -789,8 +789,8 @@ np.testing.assert_allclose((x.numpy() * x.grad).sum(), score.item())
 # - Eq. (1) is a loop: each functional layer (convolution or dense) makes its activations from those
 #   of the layer below. ReLU, pooling and flattening stand between.
 # - $\mathbf a_{i-1}^+$ is what arrives at layer $i$: `step.x`. The paper's network has $K = 8$.
-# - Convolutions do the work, the first dense layer has the parameters, the maps near the image take
-#   the memory.
+# - Convolutions do the work, the first dense layer has the most parameters, the maps near the image
+#   take the memory.
 # - ReLU lets a filter answer to one thing and not to its opposite; pooling makes the place less
 #   important. Both decide something, and the decisions have to be remembered.
 # - Softmax sees differences of scores only. With cross-entropy its gradient is $p_c - [c = t]$.

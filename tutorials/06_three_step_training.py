@@ -251,9 +251,10 @@ assert worst < 1e-10
 # %% [markdown]
 # **From gradients to new weights.** A plain step against the gradient would do, but most people,
 # and minifbi by default, use *Adam* (Kingma and Ba 2015). It keeps two running means for each
-# parameter: $m$ of the gradient $g$, and $v$ of its square. The step is $m / \sqrt v$: about the
-# learning rate $\eta$ where the gradient keeps its sign, and less where it wavers. (The divisors in
-# the middle row make up for the start, where both means are still near 0; $t$ counts the steps.)
+# parameter: $m$ of the gradient $g$, and $v$ of its square. The step is $\eta\, m / \sqrt v$: about
+# the learning rate $\eta$ where the gradient keeps its sign, and less where it wavers. (The
+# divisors in the middle row make up for the start, where both means are still near 0; $t$ counts
+# the steps.)
 #
 # $$m \leftarrow 0.9\, m + 0.1\, g, \qquad v \leftarrow 0.999\, v + 0.001\, g^2 ,$$
 # $$\hat m = \frac{m}{1 - 0.9^t}, \qquad \hat v = \frac{v}{1 - 0.999^t} ,$$
@@ -501,9 +502,9 @@ for weight in WEIGHTS:
 
 # %% [markdown]
 # When we ran this, the gate made no clear difference at the paper's $\lambda$; at the larger one it
-# decided between a network that learns and one that never does. Remember from notebook 5 what the
-# FBI loss wants if nobody contradicts: silence. A network that cannot do anything yet has nothing
-# to say against it.
+# decided between a network that learns and one that has learnt nothing after two epochs. Remember
+# from notebook 5 what the FBI loss wants if nobody contradicts: silence. A network that cannot do
+# anything yet has nothing to say against it.
 #
 # ## 4. The loop
 #

@@ -146,12 +146,13 @@ fig.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=3)
 plt.show()
 
 # %% [markdown]
-# Nearly all of the work is in large arrays, whose elements do not depend on each other: it suits.
-# (The sums of Eq. (3), at the very bottom, read large arrays to make one number; section 5 shows
-# how threads share that.) A number of calls compute very little, such as those of the last dense
-# layer, and the weight gradients of small layers. They cannot fill a GPU, and cost a launch all
-# the same. That is why a GPU likes **large batches**: the number of launches stays the same, and
-# each does more.
+# Nearly all of the numbers are in large arrays, whose elements do not depend on each other: it
+# suits. (A small result need not be little work. The weight gradients of the convolutions, the red
+# dots below the line, and the sums of Eq. (3), at the very bottom, make few numbers out of very
+# many; there, threads must share a sum, and section 5 shows how.) Other calls compute very little,
+# such as those of the last dense layer. They cannot fill a GPU, and cost a launch all the same.
+# That is why a GPU likes **large batches**: the number of launches stays the same, and each does
+# more.
 #
 # ## 2. One code for two kinds of arrays
 #
@@ -426,12 +427,12 @@ print(cuda("gate"))
 
 # %% [markdown]
 # Read it as the story of **one thread**. `__global__` marks a kernel. `T` is `float` or `double`,
-# `I` an integer type. Every thread runs the same lines, and differs in three numbers that the
-# device provides: `threadIdx.x`, its number in its block; `blockIdx.x`, the number of its block;
-# `blockDim.x`, the threads in a block. So `blockIdx.x * blockDim.x + threadIdx.x` is its number
-# among all threads, and that is the first element it computes. `gridDim.x` is the number of
-# blocks. With fewer threads than elements, each thread goes on with the element that lies one
-# whole grid further: a **grid-stride loop**.
+# `I` an integer type. Every thread runs the same lines, and differs from the others in two
+# numbers that the device provides: `threadIdx.x`, its number in its block, and `blockIdx.x`, the
+# number of its block. `blockDim.x`, the threads in a block, is the same for all. So `blockIdx.x *
+# blockDim.x + threadIdx.x` is its number among all threads, and that is the first element it
+# computes. `gridDim.x` is the number of blocks. With fewer threads than elements, each thread goes
+# on with the element that lies one whole grid further: a **grid-stride loop**.
 #
 # That is simple enough to be played in Python. A launch runs all threads, here one after the other:
 
@@ -494,9 +495,9 @@ print(cuda("im2col"))
 # %% [markdown]
 # One thread computes one element of the matrix `columns`, number `i`. From `i` it finds out which
 # one that is: the matrix has the axes (C, KH, KW, N, OH, OW), and the last one is the fastest. So
-# the remainder of `i / OW` is the column `ox`; what is left, divided by `OH`, gives the row, and
-# so on, like seconds, minutes and hours out of a number of seconds. Then it knows which pixel it
-# wants, and fetches it, or 0 outside of the image.
+# the remainder of `i / OW` is the column `ox`; the quotient is divided by `OH`, and the remainder
+# of that is the row `oy`; and so on, like seconds, minutes and hours out of a number of seconds.
+# Then it knows which pixel it wants, and fetches it, or 0 outside of the image.
 #
 # In Python, for one thread:
 
@@ -528,8 +529,8 @@ for kernel, stride, padding in (((3, 3), (1, 1), (1, 1)), ((2, 3), (2, 1), (0, 2
 
 # %% [markdown]
 # Why (C, N, H, W), the channel first? Because the product of weights (O, C·KH·KW) and columns
-# (C·KH·KW, N·OH·OW) leaves its result as (O, N, OH, OW): the next layer finds its input in the
-# order that it wants, and nothing is ever transposed.
+# (C·KH·KW, N·OH·OW) leaves its result as (O, N, OH, OW): the next convolution finds its input in
+# the order that it wants, and nothing is transposed in between.
 #
 # ### Neighbours
 #
@@ -567,7 +568,7 @@ class Reads:
 C, N, H, W = 16, 128, 14, 14  # the second convolution of the paper's network
 geometry = (C, N, H, W, H, W, 5, 5, 1, 1, 2, 2)
 total = C * 25 * N * H * W
-threads = total // 12  # twelve elements for each thread
+threads = total // 12 // 256 * 256  # whole blocks, twelve elements for each thread
 patterns = {}
 for name, strided in (
     ("neighbouring threads, neighbouring elements", True),
