@@ -113,7 +113,7 @@ for method, name in NAMES.items():
 models = {method: trainer.model for method, trainer in trainers.items()}
 
 # %% [markdown]
-# This is a small run: some hundred updates on a part of MNIST, one seed. (If it is your first,
+# This is a small run: a few hundred updates on a part of MNIST, one seed. (If it is your first,
 # Numba compiled its kernels, which took longer than the training.) Its numbers will differ from
 # those of a long one, and we shall put the long one beside it wherever it matters.
 #
@@ -261,7 +261,7 @@ screen(plot_comparison(sides, seven, label, normalization="rms", colorblind=COLO
 # this pair of figures in mind: the first compares *how much* and *where* at once, the second
 # *where* alone. Only the second speaks of focus.
 #
-# The same two figures of the large run, fully trained:
+# The same two figures of the large run, trained on all images:
 
 # %% tags=["figure-2-large"]
 if FULL:
@@ -382,11 +382,11 @@ print(f"share of exact zeros in conv1: {(values == 0).mean():.0%}")
 
 # %% [markdown]
 # The right plot is a warning. A large part of the activations is *exactly* 0. Such a lump has no
-# density; the estimate draws it as high as its share divided by the bandwidth, so the height at 0
-# is chosen by whoever chose $h$. If each network gets a bandwidth of its own, as software does by
-# default, then the network with smaller activations gets the smaller bandwidth and the higher peak,
-# whatever its zeros are. minifbi uses one bandwidth for both networks of a panel and prints the
-# share of zeros as a number.
+# density; the estimate draws it about $0.8 / h$ times its share high (two half bells, and small
+# values add a little), so the height at 0 is chosen by whoever chose $h$. If each network gets a
+# bandwidth of its own, as software does by default, then the network with smaller activations gets
+# the smaller bandwidth and the higher peak, whatever its zeros are. minifbi uses one bandwidth for
+# both networks of a panel and prints the share of zeros as a number.
 
 # %% tags=["figure-3"]
 both = (activations["none"], activations["fbi"])
@@ -506,8 +506,9 @@ print(
 )
 
 # %% [markdown]
-# So the printed "skewness" is neither the one nor the other; something else was divided, or
-# something other than activations was measured. (One more oddity: FBI's conv1 has 2.576 in both
+# So the printed "skewness" is not the first; nor is it the second, if the maximum above it is that
+# of the same values. The two rows may have been normalised differently, something else divided, or
+# something other than activations measured. (One more oddity: FBI's conv1 has 2.576 in both
 # rows. Perhaps it slipped from one to the other when the table was typed.) We cannot know. What we
 # can do is to report *all* readings, and see how far the conclusion depends on the choice.
 #
@@ -551,8 +552,11 @@ for name, function in MEASURES.items():
     print(f"{name:22s} {original:12.4f} {copy:10.4f}   {'<- fooled' if fooled else ''}")
 
 # %% [markdown]
-# The raw maximum and the raw 1/variance are fooled. All others divide by some size of the
-# activations themselves and see only the *shape* of their distribution.
+# The raw maximum and the raw 1/variance are fooled. The share of zeros does not depend on size,
+# and all others divide by some size of the activations themselves: they see only the *shape* of
+# their distribution. But our impostor is a mild one, with one factor for a whole layer. A ReLU
+# network also allows one factor for each *filter*; that changes the shape, and would fool all of
+# these but the share of zeros. Passing this test is necessary and not sufficient.
 #
 # One reading deserves a second look: `inverse_variance_rms`, the text's own words. With FBI it goes
 # *down* in most layers. Why? After division by the RMS the variance is $1 - q^2$ with $q =
@@ -657,7 +661,8 @@ else:
 # - A fair pair shares everything but the loss; until the gate the two runs are equal to the bit.
 # - A common colour range shows size and place at once. Divide by the RMS to see the place alone.
 # - Activations can be rescaled at will without changing any answer. A measure that such an impostor
-#   fools (raw maximum, raw variance) says nothing about what the network does.
+#   fools (raw maximum, raw variance) says nothing about what the network does. One that it does not
+#   fool may still be fooled by an impostor that rescales filter by filter.
 # - A density of values with many exact zeros is as high at 0 as its bandwidth makes it.
 # - "Skewness, the inverse of the variance in the energy-normalized curves" cannot be pinned down,
 #   and the printed values contradict the two plainest readings. Taken literally it is the opposite

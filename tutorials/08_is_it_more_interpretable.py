@@ -87,7 +87,8 @@ print("the large run:", "found" if FULL else "not here, so its cells will say so
 # ## 2. The twin
 #
 # Notebook 5 found what the FBI loss is, in closed form. With the activation $\mathbf a_{i-1}^+$ at
-# the input of layer $i$, and the gradient $\mathbf g_i$ of the true class's logit there,
+# the input of layer $i$, and the gradient $\mathbf g_i$ of the true class's logit there ($u$ counts
+# the units of that input, and $K$ is the number of layers with weights),
 #
 # $$L_{FBI} = \frac1K \sum_{i=1}^K \sum_u a_u\, |1 - g_u| . $$
 #
@@ -211,8 +212,8 @@ plt.show()
 # The seeds of one method differ among themselves. So a difference between two methods with one seed
 # each may be luck. The networks of one seed, however, belong together, and that helps: take the
 # difference seed by seed, $d_s$, and ask how sure we are of *its* mean. With $n$ seeds, mean
-# $\bar d$ and sample standard deviation $\sigma$ (with $n - 1$ below), the 95 % *confidence
-# interval* is
+# $\bar d$ and sample standard deviation $\sigma$ (with $n - 1$ in the denominator), the 95 %
+# *confidence interval* is
 #
 # $$\bar d \;\pm\; t\, \frac{\sigma}{\sqrt n} , $$
 #
@@ -255,8 +256,8 @@ print(f"a paper finds {surprising.mean():.2f} effects on average, where there is
 print(f"{(surprising > 0).mean():.0%} of the papers find at least one")
 
 # %% [markdown]
-# So one surprising number among forty is what chance gives for free. What counts is whether most of
-# the measures that should agree do agree, and whether the effect is large.
+# So two surprising numbers among forty are what chance gives for free. What counts is whether most
+# of the measures that should agree do agree, and whether the effect is large.
 #
 # ## 5. Are its explanations better?
 #
@@ -408,9 +409,10 @@ plt.show()
 # %% [markdown]
 # The swindler stays at 1, of course, and so it is caught. But in "relevance on the digit", which
 # sounds so reasonable, it has the full score, and so does LRP-0, trained or not: relevance is pixel
-# times gradient, and 0 on black pixels (notebook 4). *A measure that a swindler wins measures
-# nothing*; with LRP-0 the mass on the digit is a constant. (That is why the list below takes it of
-# the gradient.)
+# times gradient, and 0 on black pixels (notebook 4). *A measure that a swindler wins cannot show by
+# itself that an explanation is good*; and with LRP-0 the mass on the digit is a constant. (That is
+# why the list below takes it of the gradient. By rank it is no constant with LRP-0, but only since
+# some ink has negative relevance. Trust these two rows the least.)
 #
 # ### All contestants, all seeds
 
@@ -475,8 +477,8 @@ forest(ours, f"our short run, {SEEDS} seeds: differences with their 95 % interva
 # (With few seeds the intervals are wide, with two hopelessly so. That is an honest picture of what
 # such a run can tell.)
 #
-# Look at one row in particular, "1/variance (RMS)", the paper's own "skewness" taken literally.
-# Notebook 7 showed why it goes the other way than the rest.
+# Look at one row in particular, "1/variance (RMS)", the plainest reading of the paper's "skewness".
+# Notebook 7 showed why it goes the other way from the other measures of concentration.
 #
 # ## 6. The right reasons?
 #
@@ -633,22 +635,24 @@ Markdown("\n".join(lines) if full else "*The large run is not on this machine.*"
 # you go on. Ours has four parts.
 #
 # - *Concentration*: yes, by most measures that do not see the scale, and at hardly any cost in
-#   accuracy. No, by the paper's own measure taken literally.
+#   accuracy. No, by 1/variance after division by the RMS, the plainest reading of the paper's text
+#   (but not what its table prints).
 # - *Explanation*: mixed. Some measures improve and some get worse, and the paper's own relevance is
 #   among what gets worse. "More interpretable" without saying by which measure is not supported.
 # - *Reasons*: the trap stays open, a little less wide at best, where a method made for the purpose
 #   closes it all but completely.
-# - *The idea*: what FBI does, a plain L1 penalty does nearly as well, without a relevance pass. So
-#   the effects are those of pressing activations down. If there is a merit in comparing forward and
+# - *The idea*: what FBI does, for better and for worse, a plain L1 penalty does to nearly the same
+#   extent, without a relevance pass. So the effects are those of pressing activations down. If
+#   there is a merit in comparing forward and
 #   backward activations, it lies in the small rest by which the two differ.
 #
 # And what this verdict cannot say: it is about MNIST, one architecture, one $\lambda$, our reading
 # of what the paper leaves open, and measures that were made for heatmaps and not for people. No
 # person was asked whether they understand the one network better than the other. That would be the
-# test of the word in the title (Doshi-Velez and Kim 2017), and nobody has made it.
+# test of the word in the title (Doshi-Velez and Kim 2017), and we know of nobody who has made it.
 #
 # None of this makes the paper useless. It has an idea that can be written in one line, it made us
-# find out that relevance is activation times gradient, and its weak spots can be named only since
+# find out that relevance is activation times gradient, and its weak spots can be named only because
 # it was written down.
 #
 # ## 9. A checklist for such papers
@@ -666,7 +670,7 @@ Markdown("\n".join(lines) if full else "*The large run is not on this machine.*"
 #
 # **The comparison**
 #
-# 6. `baseline`: is there a simpler method that might do the same?
+# 6. `baseline`: is it compared with a simpler method that might do the same?
 # 7. `accuracy`: is the price named, the accuracy with and without?
 # 8. `seeds`: is more than one network trained for each method, and a spread given?
 # 9. `breadth`: more than one data set or architecture?
