@@ -753,7 +753,7 @@ for size, value in zip(sizes, speeds, strict=True):
 
 # %% [markdown]
 # Small arrays come from the fast caches beside each core, large ones from farther away. The last
-# line is the one for maps that do not fit any longer.
+# two lines are for maps that do not fit any longer; of these two we take the better one.
 #
 # Now both limits go into one picture (Williams, Waterman and Patterson, 2009). A kernel's
 # **arithmetic intensity** $I$ says how many operations it performs for each byte that it has to

@@ -638,7 +638,7 @@ plt.show()
 # The maps of the new rule are calm, and show the whole shape. Are they better? Compare left and
 # right: the same image, and another question. An explanation of *this class* should change with the
 # class. As in notebook 4, we let numbers speak: how much of a map is negative, and the correlation
-# of the two maps of an image, over all test images that the net gets right.
+# of the two maps of an image, over those of the first 100 test images that the net gets right.
 
 # %% tags=["own-rule-sensitivity"]
 images_right, labels_right = tested[right], tested_labels[right]
@@ -694,9 +694,10 @@ for title, trainer in runs.items():
 
 # %% [markdown]
 # Compare the lines first: the FBI loss, by either rule, made the activations smaller. Then compare
-# the columns within a line. The three numbers are nearly the same! In a trained net most relevance
-# is small against the activation, so that $|a^+ - a^-|$ is little more than $|a^+|$: the price is
-# near 1, as you saw in [notebook 5](05_the_fbi_loss.ipynb). So it hardly matters by which rule the
+# the columns within a line. The two losses are nearly the same, and not far from the third number!
+# In a trained net most relevance is small against the activation, so that $|a^+ - a^-|$ is close to
+# $|a^+|$, here a little less: the price is near 1, as you saw in
+# [notebook 5](05_the_fbi_loss.ipynb). So it hardly matters by which rule the
 # relevance is made, and your rule, which draws quite other heatmaps, trains nearly the same net.
 # That is worth knowing before one spends a month on rules for this loss.
 #
