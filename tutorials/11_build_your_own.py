@@ -303,6 +303,8 @@ def per_channel(values):
 #   backward methods return a gradient for each, in that order.
 # - What `forward` wants to remember it *returns* (as `saved`) and never keeps in `self`. So one
 #   layer can be used twice in a net.
+# - `needs_x` is False if nobody will use the gradient at $x$, as in the first layer. A layer may
+#   then save the work; ours ignores it.
 # - The array library is `backend.xp`: NumPy here, CuPy on a GPU. And the arrays keep their dtype;
 #   that is why the 1 in `where` is made of `x.dtype`.
 # - Two switches say what the loss makes of a layer. `functional = True`: it is one of the $K$
@@ -441,8 +443,8 @@ print(f"the FBI loss joined after step {own.gate.step}")
 # %% tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(8, 2.7), layout="constrained")
 slopes = {n: p.numpy() for n, p in own.model.parameters().items() if n.endswith("slope")}
-for place, values in enumerate(slopes.values()):
-    spread = place + np.linspace(-0.25, 0.25, len(values))
+for k, values in enumerate(slopes.values()):
+    spread = k + np.linspace(-0.25, 0.25, len(values))
     ax.plot(spread, np.sort(values), "o", color=BLUE, markersize=4)
 ax.axhline(0.25, color=RED, lw=1.2, ls="--")
 ax.text(3.4, 0.25, "start", color=RED, va="bottom", ha="right")
