@@ -14,8 +14,8 @@ from minifbi.backends import get_backend
 from minifbi.datasets import load_dataset
 from minifbi.errors import MinifbiError
 from minifbi.fbi import fbi_loss, fbi_terms, forward_pass, objective, relevance_pass
-from minifbi.layers import check_numerics
 from minifbi.models import alexnet, build_model, lenet, mlp
+from minifbi.numerics import check_numerics
 
 __version__ = "0.1.0"
 

@@ -1,13 +1,13 @@
 """Reverse-mode automatic differentiation: tensors, their tape, a gradient checker."""
 
+from minifbi.autograd import operators as operators  # attaches them to Tensor
 from minifbi.autograd.classification import cross_entropy, log_softmax, softmax
 from minifbi.autograd.functions import concatenate, maximum, minimum, stack, where
 from minifbi.autograd.gradcheck import GradientReport, check_gradients
 from minifbi.autograd.recording import enable_grad, is_grad_enabled, no_grad
-from minifbi.autograd.tensor import Deferred, Tensor, record
+from minifbi.autograd.tensor import Tensor, record
 
 __all__ = [
-    "Deferred",
     "GradientReport",
     "Tensor",
     "check_gradients",

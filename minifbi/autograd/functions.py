@@ -1,44 +1,40 @@
 """The operations: each computes its result and says how its gradient flows back.
 
 Every function has the same three lines: the result, the backward as a closure
-over what it needs, and ``tape.record``.  ``g`` is the gradient at the result, and
+over what it needs, and ``record``.  ``g`` is the gradient at the result, and
 backward returns one gradient for each input.  The closures hold *arrays* and not the
 tensors' ``data``: an optimiser may give a tensor other data before backward runs.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from minifbi.autograd import tensor as tape  # the module: it imports this one in turn
+from minifbi.autograd.tensor import Tensor, check_same_backend, record
 from minifbi.backends import Array
 from minifbi.errors import ShapeError
-
-if TYPE_CHECKING:
-    from minifbi.autograd.tensor import Tensor
-
-Shape = tuple[int, ...]
 
 
 def _tensors(*values: Any) -> tuple[Tensor, ...]:
     """Make tensors of plain numbers and arrays, on the backend and dtype of those that are."""
-    like = next((value for value in values if isinstance(value, tape.Tensor)), None)
+    like = next((value for value in values if isinstance(value, Tensor)), None)
     if like is None:
         raise TypeError(f"expected at least one Tensor among {len(values)} values, got none")
     tensors = tuple(
         value
-        if isinstance(value, tape.Tensor)
-        else tape.Tensor(value, backend=like.backend, dtype=like.dtype)
+        if isinstance(value, Tensor)
+        else Tensor(value, backend=like.backend, dtype=like.dtype)
         for value in values
     )
-    tape.check_same_backend(tensors, "an operation")  # before their arrays meet
+    check_same_backend(tensors, "an operation")  # before their arrays meet
     return tensors
 
 
-def unbroadcast(g: Array, shape: Shape) -> Array:
+def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
     """Transpose of broadcasting: sum `g` over the axes along which `shape` was repeated."""
     extra = g.ndim - len(shape)
     if extra:
@@ -60,7 +56,7 @@ def _normal_axes(axis: Any, ndim: int) -> tuple[int, ...]:
 def add(a: Any, b: Any) -> Tensor:
     """a + b, broadcast."""
     a, b = _tensors(a, b)
-    return tape.record(
+    return record(
         a.data + b.data,
         (a, b),
         lambda g: (unbroadcast(g, a.shape), unbroadcast(g, b.shape)),
@@ -71,7 +67,7 @@ def add(a: Any, b: Any) -> Tensor:
 def subtract(a: Any, b: Any) -> Tensor:
     """a - b, broadcast."""
     a, b = _tensors(a, b)
-    return tape.record(
+    return record(
         a.data - b.data,
         (a, b),
         lambda g: (unbroadcast(g, a.shape), unbroadcast(-g, b.shape)),
@@ -81,7 +77,8 @@ def subtract(a: Any, b: Any) -> Tensor:
 
 def multiply(a: Any, b: Any) -> Tensor:
     """a * b, elementwise, broadcast."""
-    a, b = _tensors(a, b)
+    if not (isinstance(a, Tensor) and isinstance(b, Tensor)):
+        a, b = _tensors(a, b)
     x, y = a.data, b.data
 
     def backward(g: Array) -> Sequence[Array | None]:
@@ -90,7 +87,8 @@ def multiply(a: Any, b: Any) -> Tensor:
             unbroadcast(g * x, y.shape) if b.requires_grad else None,
         )
 
-    return tape.record(x * y, (a, b), backward, "multiply")
+    product = a.backend.multiply(x, y) if a.backend is b.backend and x.shape == y.shape else x * y
+    return record(product, (a, b), backward, "multiply")
 
 
 def divide(a: Any, b: Any) -> Tensor:
@@ -103,12 +101,12 @@ def divide(a: Any, b: Any) -> Tensor:
         share = g / divisor
         return unbroadcast(share, a.shape), unbroadcast(-share * quotient, b.shape)
 
-    return tape.record(quotient, (a, b), backward, "divide")
+    return record(quotient, (a, b), backward, "divide")
 
 
 def power(a: Tensor, exponent: float) -> Tensor:
     """a ** exponent for a fixed number `exponent`."""
-    if isinstance(exponent, tape.Tensor):
+    if isinstance(exponent, Tensor):
         raise TypeError("a ** b takes a plain number b; write (b * a.log()).exp() for a tensor b")
     exponent = float(exponent)  # NumPy's own float64 would turn float32 arrays into float64
     x = a.data
@@ -118,50 +116,50 @@ def power(a: Tensor, exponent: float) -> Tensor:
             return (a.backend.xp.zeros_like(g),)
         return (g * exponent * x ** (exponent - 1),)
 
-    return tape.record(x**exponent, (a,), backward, "power")
+    return record(x**exponent, (a,), backward, "power")
 
 
 def exp(a: Tensor) -> Tensor:
     """Elementwise exponential."""
     value = a.backend.xp.exp(a.data)
-    return tape.record(value, (a,), lambda g: (g * value,), "exp")
+    return record(value, (a,), lambda g: (g * value,), "exp")
 
 
 def log(a: Tensor) -> Tensor:
     """Elementwise natural logarithm."""
     x = a.data
-    return tape.record(a.backend.xp.log(x), (a,), lambda g: (g / x,), "log")
+    return record(a.backend.xp.log(x), (a,), lambda g: (g / x,), "log")
 
 
 def tanh(a: Tensor) -> Tensor:
     """Elementwise hyperbolic tangent."""
     value = a.backend.xp.tanh(a.data)
-    return tape.record(value, (a,), lambda g: (g * (1 - value * value),), "tanh")
+    return record(value, (a,), lambda g: (g * (1 - value * value),), "tanh")
 
 
 def sigmoid(a: Tensor) -> Tensor:
     """Elementwise 1 / (1 + exp(-a)), by tanh so that nothing overflows."""
     value = 0.5 * (1 + a.backend.xp.tanh(0.5 * a.data))
-    return tape.record(value, (a,), lambda g: (g * value * (1 - value),), "sigmoid")
+    return record(value, (a,), lambda g: (g * value * (1 - value),), "sigmoid")
 
 
 def relu(a: Tensor) -> Tensor:
     """Elementwise max(a, 0); NaN stays NaN; the derivative at 0 is 0."""
     x = a.data
-    return tape.record(a.backend.xp.maximum(x, 0), (a,), lambda g: (g * (x > 0),), "relu")
+    return record(a.backend.xp.maximum(x, 0), (a,), lambda g: (g * (x > 0),), "relu")
 
 
 def absolute(a: Tensor) -> Tensor:
     """Elementwise |a|; the derivative at 0 is 0."""
     x, xp = a.data, a.backend.xp
-    return tape.record(xp.abs(x), (a,), lambda g: (g * xp.sign(x),), "absolute")
+    return record(xp.abs(x), (a,), lambda g: (g * xp.sign(x),), "absolute")
 
 
 def clip(a: Tensor, low: float, high: float) -> Tensor:
     """Elementwise clip to [low, high]; no gradient where it clips."""
     low, high = a.dtype.type(low), a.dtype.type(high)  # float32 stays float32
     inside = (a.data >= low) & (a.data <= high)
-    return tape.record(a.backend.xp.clip(a.data, low, high), (a,), lambda g: (g * inside,), "clip")
+    return record(a.backend.xp.clip(a.data, low, high), (a,), lambda g: (g * inside,), "clip")
 
 
 def where(condition: Array, a: Any, b: Any) -> Tensor:
@@ -182,12 +180,12 @@ def where(condition: Array, a: Any, b: Any) -> Tensor:
     TypeError
         If `condition` is a Tensor, or neither a nor b is.
     """
-    if isinstance(condition, tape.Tensor):
+    if isinstance(condition, Tensor):
         raise TypeError("where needs a boolean array, not a Tensor; a comparison such as a > 0 is")
     a, b = _tensors(a, b)
     xp = a.backend.xp
     condition = a.backend.asarray(condition)
-    return tape.record(
+    return record(
         xp.where(condition, a.data, b.data),
         (a, b),
         lambda g: (
@@ -257,16 +255,16 @@ def matmul(a: Any, b: Any) -> Tensor:
         grad_b = unbroadcast(left.swapaxes(-1, -2) @ g, right.shape)
         return grad_a.reshape(x.shape), grad_b.reshape(y.shape)
 
-    return tape.record(x @ y, (a, b), backward, "matmul")
+    return record(x @ y, (a, b), backward, "matmul")
 
 
 # ---- reductions --------------------------------------------------------------------------
 def sum(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """Sum over `axis`."""
+    """Sum over `axis` (all axes by default)."""
     axes = _normal_axes(axis, a.ndim)
     kept = tuple(1 if i in axes else n for i, n in enumerate(a.shape))
     xp = a.backend.xp
-    return tape.record(
+    return record(
         xp.asarray(a.data.sum(axis=axes, keepdims=keepdims)),
         (a,),
         lambda g: (xp.broadcast_to(g.reshape(kept), a.shape),),
@@ -275,10 +273,8 @@ def sum(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
 
 
 def mean(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """Mean over `axis`."""
-    count = 1
-    for i in _normal_axes(axis, a.ndim):
-        count *= a.shape[i]
+    """Mean over `axis` (all axes by default)."""
+    count = math.prod(a.shape[i] for i in _normal_axes(axis, a.ndim))
     if count == 0:
         raise ShapeError(f"mean over no elements: shape {a.shape}, axis {axis}")
     return multiply(sum(a, axis, keepdims), 1.0 / count)
@@ -287,7 +283,7 @@ def mean(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
 def max(a: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """Maximum over one axis or all; the gradient goes to the first of equals."""
     if axis is None:
-        value = max(reshape(a, (-1,)), 0)
+        value = max(reshape(a, -1), 0)
         return reshape(value, (1,) * a.ndim) if keepdims else value
     xp = a.backend.xp
     winners = xp.expand_dims(a.data.argmax(axis=axis), axis)
@@ -298,47 +294,50 @@ def max(a: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
         xp.put_along_axis(out, winners, g.reshape(winners.shape), axis=axis)
         return (out,)
 
-    return tape.record(value if keepdims else value.squeeze(axis), (a,), backward, "max")
+    return record(value if keepdims else value.squeeze(axis), (a,), backward, "max")
 
 
 # ---- shapes ------------------------------------------------------------------------------
-def reshape(a: Tensor, shape: Shape) -> Tensor:
-    """The same elements in another shape."""
-    return tape.record(a.data.reshape(shape), (a,), lambda g: (g.reshape(a.shape),), "reshape")
+def reshape(a: Tensor, *shape: Any) -> Tensor:
+    """The same elements in another shape; -1 stands for what is left."""
+    return record(a.data.reshape(*shape), (a,), lambda g: (g.reshape(a.shape),), "reshape")
 
 
-def transpose(a: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Axes in another order."""
+def transpose(a: Tensor, *axes: Any) -> Tensor:
+    """Axes in another order; reversed if none are given."""
+    if len(axes) == 1 and isinstance(axes[0], (tuple, list)):
+        axes = tuple(axes[0])
+    axes = axes or tuple(range(a.ndim))[::-1]
     back = tuple(int(i) for i in np.argsort([i % a.ndim for i in axes]))
-    return tape.record(a.data.transpose(axes), (a,), lambda g: (g.transpose(back),), "transpose")
+    return record(a.data.transpose(axes), (a,), lambda g: (g.transpose(back),), "transpose")
 
 
 def squeeze(a: Tensor, axis: int) -> Tensor:
     """Drop an axis of length 1."""
-    return tape.record(a.data.squeeze(axis), (a,), lambda g: (g.reshape(a.shape),), "squeeze")
+    return record(a.data.squeeze(axis), (a,), lambda g: (g.reshape(a.shape),), "squeeze")
 
 
 def expand_dims(a: Tensor, axis: int) -> Tensor:
     """Insert an axis of length 1."""
     value = a.backend.xp.expand_dims(a.data, axis)
-    return tape.record(value, (a,), lambda g: (g.reshape(a.shape),), "expand_dims")
+    return record(value, (a,), lambda g: (g.reshape(a.shape),), "expand_dims")
 
 
-def broadcast_to(a: Tensor, shape: Shape) -> Tensor:
-    """Repeat along axes of length 1."""
+def broadcast_to(a: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Repeat along axes of length 1, as NumPy's broadcasting does."""
     value = a.backend.xp.broadcast_to(a.data, shape)
-    return tape.record(value, (a,), lambda g: (unbroadcast(g, a.shape),), "broadcast_to")
+    return record(value, (a,), lambda g: (unbroadcast(g, a.shape),), "broadcast_to")
 
 
 def pad(a: Tensor, widths: Sequence[tuple[int, int]]) -> Tensor:
-    """Zeros around the borders."""
+    """Zeros around the borders: `widths` holds one (before, after) pair per axis."""
     inner = tuple(slice(low, low + n) for (low, _), n in zip(widths, a.shape, strict=True))
-    return tape.record(a.backend.xp.pad(a.data, widths), (a,), lambda g: (g[inner],), "pad")
+    return record(a.backend.xp.pad(a.data, widths), (a,), lambda g: (g[inner],), "pad")
 
 
 def take(a: Tensor, index: Any) -> Tensor:
     """a[index] with NumPy's indexing; an element taken twice gets both gradients."""
-    if isinstance(index, tape.Tensor):
+    if isinstance(index, Tensor):
         raise TypeError("index a tensor with integers, slices or integer arrays, not with a Tensor")
     xp = a.backend.xp
 
@@ -347,7 +346,7 @@ def take(a: Tensor, index: Any) -> Tensor:
         xp.add.at(out, index, g)
         return (out,)
 
-    return tape.record(xp.asarray(a.data[index]), (a,), backward, "take")
+    return record(xp.asarray(a.data[index]), (a,), backward, "take")
 
 
 def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
@@ -367,7 +366,7 @@ def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     tensors = _tensors(*tensors)
     xp = tensors[0].backend.xp
     ends = np.cumsum([t.shape[axis] for t in tensors])[:-1].tolist()
-    return tape.record(
+    return record(
         xp.concatenate([t.data for t in tensors], axis=axis),
         tensors,
         lambda g: xp.split(g, ends, axis=axis),

@@ -14,11 +14,11 @@ through both.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minifbi.autograd.operators import Operators
 from minifbi.autograd.recording import is_grad_enabled
 from minifbi.backends import Array, Backend, get_backend
 from minifbi.errors import BackendMismatchError, ShapeError
@@ -26,6 +26,7 @@ from minifbi.errors import BackendMismatchError, ShapeError
 BackwardFunction = Callable[[Array], Sequence[Any]]
 
 
+@dataclass(slots=True, eq=False)
 class Node:
     """One entry of the tape.
 
@@ -35,63 +36,17 @@ class Node:
         What went into the operation.
     backward : callable
         Takes the gradient at the result, an array of the result's shape, and
-        returns one array (or None, or a :class:`Deferred`) for each input, of that
-        input's shape.
+        returns one array (or None) for each input, of that input's shape.
     name : str
         The operation, for error messages and drawings.
     """
 
-    __slots__ = ("backward", "inputs", "name")
-
-    def __init__(self, inputs: tuple[Tensor, ...], backward: BackwardFunction, name: str) -> None:
-        self.inputs = inputs
-        self.backward = backward
-        self.name = name
+    inputs: tuple[Tensor, ...]
+    backward: BackwardFunction
+    name: str
 
 
-class Deferred:
-    """A gradient that is not computed yet, since adding it to another costs no more.
-
-    A node's ``backward`` may return one in place of an array.
-
-    Attributes
-    ----------
-    shape : tuple of int
-    """
-
-    shape: tuple[int, ...]
-
-    def array(self) -> Array:
-        """The gradient.
-
-        Returns
-        -------
-        array, of the shape :attr:`shape`
-        """
-        raise NotImplementedError(f"{type(self).__name__} must define array")
-
-    def plus(self, other: Array) -> Array:
-        """The gradient and `other`, in an array of its own.
-
-        Parameters
-        ----------
-        other : array, of this gradient's shape
-
-        Returns
-        -------
-        array, same shape
-        """
-        raise NotImplementedError(f"{type(self).__name__} must define plus")
-
-
-def _sum(backend: Backend, known: Any, share: Any) -> Array:
-    """The sum of two gradients of one tensor."""
-    # never `known += share`: an operation may hand one array to two inputs
-    share = share.array() if isinstance(share, Deferred) else share
-    return known.plus(share) if isinstance(known, Deferred) else backend.add(known, share)
-
-
-class Tensor(Operators):
+class Tensor:
     """An array, the gradient of some loss with respect to it, and its place on the tape.
 
     Parameters
@@ -158,6 +113,22 @@ class Tensor(Operators):
         self.grad: Array | None = None
         self.requires_grad = requires_grad
         self.node: Node | None = None
+
+    # minifbi.autograd.operators attaches Python's operators and NumPy's methods: they are made
+    # of functions, which are made of tensors
+    if TYPE_CHECKING:
+        __add__: Any
+        __sub__: Any
+        __mul__: Any
+        __truediv__: Any
+        __pow__: Any
+        __radd__: Any
+        __rsub__: Any
+        __rmul__: Any
+        __neg__: Any
+        __getitem__: Any
+
+        def __getattr__(self, name: str) -> Any: ...
 
     # ---- what it looks like ----------------------------------------------------------
     @property
@@ -255,8 +226,6 @@ class Tensor(Operators):
             gradient = pending.pop(id(tensor), None)
             if gradient is None:
                 continue
-            if isinstance(gradient, Deferred):
-                gradient = gradient.array()
             if tensor.node is None:  # a leaf: nothing lies behind it
                 # a copy: `gradient` may be a read-only view, or shared with another leaf
                 total = gradient if tensor.grad is None else tensor.grad + gradient
@@ -272,7 +241,8 @@ class Tensor(Operators):
                         f"{tuple(share.shape)} for an input of shape {source.shape}"
                     )
                 known = pending.get(id(source))
-                pending[id(source)] = share if known is None else _sum(source.backend, known, share)
+                # never `known += share`: an operation may hand one array to two inputs
+                pending[id(source)] = share if known is None else source.backend.add(known, share)
 
 
 def backward_order(result: Tensor) -> list[Tensor]:
@@ -336,13 +306,15 @@ def record(data: Array, inputs: Sequence[Tensor], backward: BackwardFunction, na
     BackendMismatchError
         If the inputs live on different backends.
     """
-    check_same_backend(inputs, name)
-    backend = inputs[0].backend
+    backend, taped = inputs[0].backend, False
+    for tensor in inputs:
+        taped = taped or tensor.requires_grad
+        if tensor.backend is not backend:
+            check_same_backend(inputs, name)
+    taped = taped and is_grad_enabled()
     result = Tensor.__new__(Tensor)
     if not data.ndim:
         data = backend.xp.asarray(data)  # NumPy gives scalars, not arrays of no dimension
-    result.data, result.backend, result.grad, result.node = data, backend, None, None
-    result.requires_grad = is_grad_enabled() and any(t.requires_grad for t in inputs)
-    if result.requires_grad:
-        result.node = Node(tuple(inputs), backward, name)
+    result.data, result.backend, result.grad, result.requires_grad = data, backend, None, taped
+    result.node = Node(tuple(inputs), backward, name) if taped else None
     return result

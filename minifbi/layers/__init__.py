@@ -1,14 +1,14 @@
-"""Layers, one file each: forward (Eq. 1), relevance (Eq. 2) and their adjoints side by side."""
+"""Layers, one file each: forward (Eq. 1), its adjoint backward, and relevance (Eq. 2)."""
 
 from minifbi.layers.base import Layer, Step
 from minifbi.layers.conv import Conv2d
 from minifbi.layers.dense import Dense
 from minifbi.layers.dropout import Dropout
 from minifbi.layers.flatten import Flatten
-from minifbi.layers.numerics import check_numerics
+from minifbi.layers.linear import Linear
 from minifbi.layers.pooling import AvgPool2d, MaxPool2d
 from minifbi.layers.relu import ReLU
-from minifbi.layers.sequential import Sequential
+from minifbi.layers.sequential import Residual, Sequential
 
 __all__ = [
     "AvgPool2d",
@@ -17,9 +17,10 @@ __all__ = [
     "Dropout",
     "Flatten",
     "Layer",
+    "Linear",
     "MaxPool2d",
     "ReLU",
+    "Residual",
     "Sequential",
     "Step",
-    "check_numerics",
 ]

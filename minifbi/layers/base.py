@@ -1,4 +1,4 @@
-"""What every layer is: four methods over plain arrays, and their entries on the tape.
+"""What every layer is: its methods over plain arrays, and how they enter the tape.
 
 A layer of minifbi shows, side by side, what the paper's three steps ask of it:
 
@@ -6,14 +6,18 @@ A layer of minifbi shows, side by side, what the paper's three steps ask of it:
 ``forward``             Eq. (1): z from x
 ``backward``            the adjoint of ``forward``: dL/dz becomes dL/dx, dL/dW, dL/db
 ``relevance``           Eq. (2): the ratio at the output becomes the ratio at the input
-``relevance_backward``  the adjoint of ``relevance``
 ======================  ============================================================
 
 **What the relevance pass carries.**  Eq. (2) divides: a_i^- = a_{i-1}^+ * W_i^T(a_{i+1}^- / a_i^+).
 We carry the ratio r_i = a_{i+1}^- / a_i^+ itself.  Since a_i^- = a_{i-1}^+ * (W_i^T r_i), the
 ratio at the layer below is W_i^T r_i: nothing is ever divided.
-So ``relevance`` of a layer maps the ratio at its output to the ratio at its input, and the
+So ``relevance`` maps the ratio at the layer's output to the ratio at its input, and the
 relevance itself is x * ratio, which :func:`minifbi.fbi.relevance_pass` writes down as Eq. (2).
+
+**How the relevance pass is differentiated.**  With its choices kept (which units are active,
+which won a pooling), a layer is a linear map, J.  ``relevance`` is its transpose, c = J^T r.  The
+adjoint of a transpose is the map itself: dL/dr = J dL/dc, which is ``jvp``.  Where J has weights,
+:class:`~minifbi.layers.linear.Linear` adds their gradient, once for all such layers.
 
 No method changes the layer: what ``forward`` wants to remember it returns as `saved`,
 so that one layer may be used twice in a computation.
@@ -22,22 +26,22 @@ so that one layer may be used twice in a computation.
 from __future__ import annotations
 
 import contextlib
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from minifbi.autograd import Tensor, record
-from minifbi.backends import Array, Backend, get_backend
-from minifbi.errors import BackendMismatchError, ConfigError, ShapeError
-from minifbi.layers.numerics import watch
-from minifbi.layers.parameters import Parameters
+from minifbi.backends import Array, Backend
+from minifbi.errors import BackendMismatchError, ShapeError
+from minifbi.layers.state import State
+from minifbi.numerics import watch
 
+_data = operator.attrgetter("data")
 Gradients = tuple[Array | None, ...]
 
 
-@dataclass
+@dataclass(slots=True, eq=False)
 class Step:
     """One layer at work: what went in, what came out, what it remembers.
 
@@ -46,19 +50,24 @@ class Step:
     name : str
         The layer's name in its network, for example "conv1".
     layer : Layer
-    x : Tensor
-        The input.
+    inputs : tuple of Tensor
+        What went in: one Tensor, or what a sum adds.
     z : Tensor
         The output.
     saved : object
-        What the layer's ``forward`` remembers for the other three methods.
+        What the layer's ``forward`` remembers for the other methods.
     """
 
     name: str
     layer: Layer
-    x: Tensor
+    inputs: tuple[Tensor, ...]
     z: Tensor
     saved: Any
+
+    @property
+    def x(self) -> Tensor:
+        """The (first) input, a_{i-1}^+."""
+        return self.inputs[0]
 
     def relevance(self, ratio: Tensor) -> Tensor:
         """Carry the ratio from this layer's output to its input, on the tape.
@@ -77,33 +86,22 @@ class Step:
         ShapeError
             If the ratio has another shape than z.
         """
-        if ratio.shape != self.z.shape:
+        if ratio.data.shape != self.z.data.shape:
             raise ShapeError(
                 f"layer {self.name!r}: relevance got a ratio of shape {ratio.shape}; it must have "
                 f"the shape of the layer's output, {self.z.shape}"
             )
-        layer, backend, incoming = self.layer, self.x.backend, ratio.data
-        parameters = tuple(layer.own_parameters().values())
-
-        carried = layer.relevance(backend, incoming, self.saved)
-        look = watch(self.name, layer, backend)
-        if look:
-            look.relevance(incoming, carried)
-
-        def backward(g: Array) -> Any:
-            shares = layer.relevance_backward(backend, g, incoming, self.saved)
-            return look.backward(g, shares, "relevance") if look else shares
-
-        inputs, kind = (ratio, *parameters), type(layer).__name__
-        return record(carried, inputs, backward, f"{kind}.relevance")
+        parameters = tuple(self.layer.own_parameters.values())
+        return carry_back(self.layer, ratio, self.saved, parameters, self.name)
 
 
-class Layer(Parameters):
+class Layer(State):
     """Base class of all layers.
 
-    A new layer overrides :meth:`forward`, :meth:`backward`, :meth:`relevance` and
-    :meth:`relevance_backward`, and, if it has weights, registers them with
-    :meth:`add_parameter` in ``__init__``.
+    A new layer overrides :meth:`forward`, :meth:`backward`, :meth:`relevance` and :meth:`jvp`,
+    and, if it has weights, registers them with :meth:`add_parameter` in ``__init__`` and
+    overrides :meth:`relevance_backward` too, unless it is a
+    :class:`~minifbi.layers.linear.Linear`, which has one.
 
     Attributes
     ----------
@@ -113,7 +111,7 @@ class Layer(Parameters):
     proportional : bool
         Whether the layer hands relevance down in proportion to the shares of a sum
         z, that is, whether the paper's form divides by z here: convolution, dense,
-        average pooling.  There the stabiliser applies.
+        average pooling, sums.  There a rule's stabiliser applies.
     training : bool
         Set by :meth:`train` and :meth:`eval`; only Dropout looks at it.
     """
@@ -121,11 +119,7 @@ class Layer(Parameters):
     functional = False
     proportional = False
 
-    def __init__(self) -> None:
-        self.training = True
-        self._parameters: dict[str, Tensor] = {}
-
-    # ---- the four methods, over plain arrays ------------------------------------------
+    # ---- over plain arrays -----------------------------------------------------------
     def forward(self, backend: Backend, x: Array, *parameters: Array) -> tuple[Array, Any]:
         """Eq. (1).  Return the output and what the other methods need (`saved`).
 
@@ -143,15 +137,12 @@ class Layer(Parameters):
         z : array, shape (N, ...)
             The output.
         saved : object
-            Anything; the other three methods get it.
+            Anything; the other methods get it.
         """
         raise NotImplementedError(f"{type(self).__name__} must define forward")
 
     def backward(self, backend: Backend, grad: Array, saved: Any, needs_x: bool) -> Gradients:
         """Adjoint of forward: gradients at (x, *parameters).
-
-        `needs_x` is False where nobody will use the gradient at x (the first
-        layer of a network in conventional training): None may stand for it.
 
         Parameters
         ----------
@@ -161,6 +152,8 @@ class Layer(Parameters):
         saved : object
             From :meth:`forward`.
         needs_x : bool
+            False where nobody uses the gradient at x (the first layer of a network in
+            conventional training): None may stand for it.
 
         Returns
         -------
@@ -170,7 +163,7 @@ class Layer(Parameters):
         raise NotImplementedError(f"{type(self).__name__} must define backward")
 
     def relevance(self, backend: Backend, ratio: Array, saved: Any) -> Array:
-        """Eq. (2).  Return the ratio at the input for the `ratio` at the output.
+        """Eq. (2).  Return the ratio at the input for the `ratio` at the output: J^T ratio.
 
         Parameters
         ----------
@@ -187,10 +180,28 @@ class Layer(Parameters):
         """
         raise NotImplementedError(f"{type(self).__name__} must define relevance")
 
+    def jvp(self, backend: Backend, u: Array, saved: Any) -> Array:
+        """The Jacobian-vector product J u: forward once more, linear, its choices kept.
+
+        Parameters
+        ----------
+        backend : Backend
+        u : array, shape of x
+        saved : object
+            From :meth:`forward`: which units were active, which won.
+
+        Returns
+        -------
+        array, shape of z
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define jvp or relevance_backward")
+
     def relevance_backward(
         self, backend: Backend, grad: Array, ratio: Array, saved: Any
     ) -> Gradients:
         """Adjoint of relevance: gradients at (ratio, *parameters).
+
+        relevance is c = J^T ratio, so dL/dratio = J dL/dc.
 
         Parameters
         ----------
@@ -207,7 +218,7 @@ class Layer(Parameters):
         tuple of array or None
             dL/dratio, then what each parameter gets from this pass.
         """
-        raise NotImplementedError(f"{type(self).__name__} must define relevance_backward")
+        return (self.jvp(backend, grad, saved),)
 
     def check_input(self, shape: tuple[int, ...]) -> None:
         """Raise ShapeError if an input of this shape does not fit.
@@ -226,17 +237,9 @@ class Layer(Parameters):
     # ---- on the tape -----------------------------------------------------------------
     def __call__(self, x: Any) -> Tensor:
         """Apply the layer to a Tensor or an array: Eq. (1)."""
-        return self.trace(self.as_input(x))[-1].z
-
-    @property
-    def backend(self) -> Backend:
-        """Backend of the parameters (numpy for a layer without any)."""
-        return next((p.backend for p in self.parameters().values()), get_backend("numpy"))
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """dtype of the parameters (float32 for a layer without any)."""
-        return next((p.dtype for p in self.parameters().values()), np.dtype(np.float32))
+        x = self.as_input(x)
+        steps = self.trace(x)
+        return steps[-1].z if steps else x
 
     def as_input(self, x: Any) -> Tensor:
         """Bring an array to this layer's backend and dtype; check that a Tensor has them.
@@ -254,24 +257,24 @@ class Layer(Parameters):
         BackendMismatchError, TypeError
             If x is a Tensor of another backend or dtype.
         """
+        backend, dtype = self.backend, self.dtype
         if not isinstance(x, Tensor):
-            array = self.backend.images(x, self.dtype)
-            return Tensor(array, backend=self.backend, dtype=self.dtype)
-        if not self.parameters():
+            return Tensor(backend.images(x, dtype), backend=backend, dtype=dtype)
+        if self.first_parameter is None:
             return x  # nothing here that it could disagree with
-        if x.backend is not self.backend:
+        if x.backend is not backend:
             raise BackendMismatchError(
                 f"the input lives on backend {x.backend.name!r}, the model on "
-                f"{self.backend.name!r}; make it with Tensor(x, backend={self.backend.name!r})"
+                f"{backend.name!r}; make it with Tensor(x, backend={backend.name!r})"
             )
-        if x.dtype != self.dtype:
+        if x.dtype != dtype:
             raise TypeError(
-                f"the input is {x.dtype}, the model {self.dtype}; "
-                f"make it with Tensor(x, dtype={str(self.dtype)!r})"
+                f"the input is {x.dtype}, the model {dtype}; "
+                f"make it with Tensor(x, dtype={str(dtype)!r})"
             )
         return x
 
-    def trace(self, x: Tensor, name: str = "", fused: bool = False) -> list[Step]:
+    def trace(self, x: Tensor, name: str = "") -> list[Step]:
         """Apply the layer and keep what the relevance pass needs.
 
         Parameters
@@ -279,42 +282,93 @@ class Layer(Parameters):
         x : Tensor, shape (N, C, H, W) or (N, F)
         name : str
             What to call the layer.
-        fused : bool
-            Whether a network may run several layers as one for speed
-            (:mod:`minifbi.layers.fused`); it has fewer steps then.
 
         Returns
         -------
         list of Step
-            One step; a network returns one for each of its layers.
+            One step; a container returns those of the layers inside it.
 
         Raises
         ------
         ShapeError
             If the input does not fit; the message names the layer.
         """
-        self.check_input(x.shape)
-        backend = x.backend
-        parameters = tuple(self.own_parameters().values())
+        self.check_input(x.data.shape)
         name = name or type(self).__name__.lower()
-        look = watch(name, self, backend)
-        if look:
-            look.weights()
-        z, saved = self.forward(backend, x.data, *(p.data for p in parameters))
-        if look:
-            look.forward(x.data, z)
+        z, saved = apply(self, x, tuple(self.own_parameters.values()), name)
+        return [Step(name, self, (x,), z, saved)]
 
-        def backward(g: Array) -> Any:
-            shares = self.backward(backend, g, saved, needs_x=x.requires_grad)
-            return look.backward(g, shares, "forward") if look else shares
 
-        out = record(z, (x, *parameters), backward, type(self).__name__)
-        return [Step(name, self, x, out, saved)]
+def apply(
+    layer: Layer, x: Tensor, parameters: tuple[Tensor, ...], name: str = ""
+) -> tuple[Tensor, Any]:
+    """Eq. (1) on the tape: ``layer.forward``, whose adjoint is ``layer.backward``.
+
+    Parameters
+    ----------
+    layer : Layer
+    x : Tensor, shape (N, ...)
+    parameters : tuple of Tensor
+        The layer's own, or others in their place: a relevance rule may ask for the positive
+        weights only.
+    name : str
+        The layer's name, for messages.
+
+    Returns
+    -------
+    z : Tensor
+        The output.
+    saved : object
+        What the layer remembers.
+    """
+    backend, needs_x = x.backend, x.requires_grad
+    look = watch(name, layer, backend)
+    if look:
+        look.weights()
+    z, saved = layer.forward(backend, x.data, *map(_data, parameters))
+    if look:
+        look.forward(x.data, z)
+
+    def backward(g: Array) -> Any:
+        shares = layer.backward(backend, g, saved, needs_x)
+        return look.backward(g, shares, "forward") if look else shares
+
+    return record(z, (x, *parameters), backward, type(layer).__name__), saved
+
+
+def carry_back(
+    layer: Layer, ratio: Tensor, saved: Any, parameters: tuple[Tensor, ...], name: str = ""
+) -> Tensor:
+    """Eq. (2) on the tape: ``layer.relevance``, whose adjoint is ``layer.relevance_backward``.
+
+    Parameters
+    ----------
+    layer : Layer
+    ratio : Tensor, shape of the output
+    saved : object
+    parameters : tuple of Tensor
+        With `saved`, from the :func:`apply` whose way back this is.
+    name : str
+        The layer's name, for messages.
+
+    Returns
+    -------
+    Tensor, shape of the input
+    """
+    backend, incoming = ratio.backend, ratio.data
+    look = watch(name, layer, backend)
+    carried = layer.relevance(backend, incoming, saved)
+
+    def backward(g: Array) -> Any:
+        shares = layer.relevance_backward(backend, g, incoming, saved)
+        return look.backward(g, shares, "relevance") if look else shares
+
+    return record(carried, (ratio, *parameters), backward, f"{type(layer).__name__}.relevance")
 
 
 @contextlib.contextmanager
 def evaluating(model: Layer) -> Iterator[None]:
-    """Evaluation mode for a while; every layer gets back its own mode, frozen ones too."""
+    """Evaluation mode inside a ``with``; every layer gets back its own mode, frozen ones too."""
     modes = [(part, part.training) for part in (model, *(p for _, p in model.named_layers()))]
     model.eval()
     try:
@@ -322,15 +376,3 @@ def evaluating(model: Layer) -> Iterator[None]:
     finally:
         for part, mode in modes:
             part.training = mode
-
-
-def pair(value: int | tuple[int, int], what: str, least: int) -> tuple[int, int]:
-    """An int or a pair of ints as a pair, each at least `least`."""
-    both = value if isinstance(value, (tuple, list)) else (value, value)
-    if len(both) != 2 or any(
-        isinstance(v, bool) or not isinstance(v, (int, np.integer)) or v < least for v in both
-    ):
-        raise ConfigError(
-            f"{what}={value!r}: expected an integer or a pair of integers, each at least {least}"
-        )
-    return int(both[0]), int(both[1])

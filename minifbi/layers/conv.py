@@ -1,14 +1,4 @@
-"""Convolution: the closed trio at work.
-
-A convolution is linear in its input and linear in its weights.  So everything
-that three-step training asks of it is one of three maps:
-
-====================================  ========================================
-``conv2d(x, W)``                      the convolution
-``conv2d_transpose(g, W)``            its transpose with respect to x
-``conv2d_weight(x, g)``               its transpose with respect to W
-====================================  ========================================
-"""
+"""Convolution: the closed trio at work (:mod:`minifbi.layers.linear`)."""
 
 from __future__ import annotations
 
@@ -16,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from minifbi.backends import Array, Backend, output_size
+from minifbi.backends import Array, Backend
 from minifbi.errors import ConfigError, ShapeError
-from minifbi.layers.base import Gradients, Layer, pair
-from minifbi.layers.init import he_normal
+from minifbi.layers.base import Gradients
+from minifbi.layers.linear import Linear
+from minifbi.layers.window import Window
 
 
-class Conv2d(Layer):
+class Conv2d(Window, Linear):
     """Two-dimensional convolution (cross-correlation, as in PyTorch).
 
     With x = a_{i-1}^+ and the ratio r = a_{i+1}^- / a_i^+ at the output::
@@ -61,9 +52,6 @@ class Conv2d(Layer):
         If there are no channels, or a window makes no sense.
     """
 
-    functional = True
-    proportional = True
-
     def __init__(
         self,
         in_channels: int,
@@ -84,14 +72,9 @@ class Conv2d(Layer):
                 f"out_channels={out_channels}"
             )
         self.in_channels, self.out_channels = in_channels, out_channels
-        self.kernel_size = pair(kernel_size, "kernel_size", 1)
-        self.stride = pair(stride, "stride", 1)
-        self.padding = pair(padding, "padding", 0)
-        shape = (out_channels, in_channels, *self.kernel_size)
-        fan_in = in_channels * self.kernel_size[0] * self.kernel_size[1]
-        self.weight = self.add_parameter("weight", he_normal(shape, fan_in, rng), backend, dtype)
-        self.bias = (
-            self.add_parameter("bias", np.zeros(out_channels), backend, dtype) if bias else None
+        self._init_window(kernel_size, stride, padding)
+        self._init_weights(
+            (out_channels, in_channels, *self.kernel_size), bias, rng, backend, dtype
         )
 
     def __repr__(self) -> str:
@@ -107,12 +90,7 @@ class Conv2d(Layer):
                 f"its weight has shape {self.weight.shape}, so the input needs "
                 f"{self.in_channels} channels"
             )
-        if min(output_size(shape[2:], self.kernel_size, self.stride, self.padding)) < 1:  # type: ignore[arg-type]
-            least = tuple(k - 2 * p for k, p in zip(self.kernel_size, self.padding, strict=True))
-            raise ShapeError(
-                f"Conv2d got an input of shape {shape}: its kernel {self.kernel_size} with "
-                f"padding {self.padding} needs images of at least {least[0]} x {least[1]}"
-            )
+        self._check_size(shape)
 
     # ---- Eq. (1) ---------------------------------------------------------------------
     def forward(
@@ -125,12 +103,10 @@ class Conv2d(Layer):
 
     def backward(self, backend: Backend, grad: Array, saved: Any, needs_x: bool) -> Gradients:
         x, weight, has_bias = saved
-        size = x.shape[2:]
-        grad_x = (
-            backend.conv2d_transpose(grad, weight, self.stride, self.padding, size)
-            if needs_x
-            else None
-        )
+        grad_x = None
+        if needs_x:
+            size = x.shape[2:]
+            grad_x = backend.conv2d_transpose(grad, weight, self.stride, self.padding, size)
         grad_weight = backend.conv2d_weight(x, grad, self.kernel_size, self.stride, self.padding)
         if not has_bias:
             return grad_x, grad_weight
@@ -140,13 +116,3 @@ class Conv2d(Layer):
     def relevance(self, backend: Backend, ratio: Array, saved: Any) -> Array:
         x, weight, _ = saved
         return backend.conv2d_transpose(ratio, weight, self.stride, self.padding, x.shape[2:])
-
-    def relevance_backward(
-        self, backend: Backend, grad: Array, ratio: Array, saved: Any
-    ) -> Gradients:
-        _, weight, has_bias = saved
-        grad_ratio = backend.conv2d(grad, weight, self.stride, self.padding)
-        grad_weight = backend.conv2d_weight(
-            grad, ratio, self.kernel_size, self.stride, self.padding
-        )
-        return (grad_ratio, grad_weight, None) if has_bias else (grad_ratio, grad_weight)

@@ -8,11 +8,11 @@ import numpy as np
 
 from minifbi.backends import Array, Backend
 from minifbi.errors import ConfigError, ShapeError
-from minifbi.layers.base import Gradients, Layer
-from minifbi.layers.init import he_normal
+from minifbi.layers.base import Gradients
+from minifbi.layers.linear import Linear
 
 
-class Dense(Layer):
+class Dense(Linear):
     """Fully connected layer (PyTorch's ``Linear``).
 
     With x = a_{i-1}^+, one sample a row, and the ratio r at the output::
@@ -43,9 +43,6 @@ class Dense(Layer):
         If there are no features on one side.
     """
 
-    functional = True
-    proportional = True
-
     def __init__(
         self,
         in_features: int,
@@ -63,11 +60,7 @@ class Dense(Layer):
                 f"out_features={out_features}"
             )
         self.in_features, self.out_features = in_features, out_features
-        weight = he_normal((out_features, in_features), in_features, rng)
-        self.weight = self.add_parameter("weight", weight, backend, dtype)
-        self.bias = (
-            self.add_parameter("bias", np.zeros(out_features), backend, dtype) if bias else None
-        )
+        self._init_weights((out_features, in_features), bias, rng, backend, dtype)
 
     def __repr__(self) -> str:
         return f"Dense({self.in_features}, {self.out_features}, bias={self.bias is not None})"
@@ -99,11 +92,3 @@ class Dense(Layer):
     def relevance(self, backend: Backend, ratio: Array, saved: Any) -> Array:
         _, weight, _ = saved
         return backend.dense_transpose(ratio, weight)
-
-    def relevance_backward(
-        self, backend: Backend, grad: Array, ratio: Array, saved: Any
-    ) -> Gradients:
-        _, weight, has_bias = saved
-        grad_ratio = backend.dense(grad, weight)
-        grad_weight = backend.dense_weight(grad, ratio)
-        return (grad_ratio, grad_weight, None) if has_bias else (grad_ratio, grad_weight)

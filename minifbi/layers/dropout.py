@@ -9,14 +9,13 @@ import numpy as np
 from minifbi.backends import Array, Backend
 from minifbi.errors import ConfigError
 from minifbi.layers.base import Gradients, Layer
-from minifbi.layers.init import make_rng
+from minifbi.layers.linear import make_rng
 
 
 class Dropout(Layer):
     """In training, zero each input with probability `p` and scale the rest by 1 / (1 - p).
 
-    It is a diagonal linear layer: forward, relevance and both gradients multiply
-    by the same random gate.  In evaluation mode the gate is 1.
+    It is a diagonal linear layer: all its methods multiply by the same random gate.  In evaluation mode the gate is 1.
 
     Parameters
     ----------
@@ -43,22 +42,17 @@ class Dropout(Layer):
 
     def forward(self, backend: Backend, x: Array) -> tuple[Array, Any]:
         if not self.training or self.p == 0:
-            return x, (1.0,)
+            return x, 1.0
         # drawn by NumPy on every backend: one seed, one mask
         kept = self.rng.random(x.shape) >= self.p
         gate = backend.asarray((kept / (1 - self.p)).astype(x.dtype))
-        return x * gate, (gate,)
+        return x * gate, gate
 
     def backward(self, backend: Backend, grad: Array, saved: Any, needs_x: bool) -> Gradients:
-        (gate,) = saved
-        return (grad * gate,)
+        return (grad * saved,)
 
     def relevance(self, backend: Backend, ratio: Array, saved: Any) -> Array:
-        (gate,) = saved
-        return ratio * gate
+        return ratio * saved
 
-    def relevance_backward(
-        self, backend: Backend, grad: Array, ratio: Array, saved: Any
-    ) -> Gradients:
-        (gate,) = saved
-        return (grad * gate,)
+    def jvp(self, backend: Backend, u: Array, saved: Any) -> Array:
+        return u * saved

@@ -22,17 +22,13 @@ class Flatten(Layer):
 
     def forward(self, backend: Backend, x: Array) -> tuple[Array, Any]:
         # the product and not -1, which an empty batch leaves undefined
-        return x.reshape(x.shape[0], math.prod(x.shape[1:])), (x.shape,)
+        return x.reshape(x.shape[0], math.prod(x.shape[1:])), x.shape
 
     def backward(self, backend: Backend, grad: Array, saved: Any, needs_x: bool) -> Gradients:
-        (shape,) = saved
-        return (grad.reshape(shape),)
+        return (grad.reshape(saved),)
 
     def relevance(self, backend: Backend, ratio: Array, saved: Any) -> Array:
-        (shape,) = saved
-        return ratio.reshape(shape)
+        return ratio.reshape(saved)
 
-    def relevance_backward(
-        self, backend: Backend, grad: Array, ratio: Array, saved: Any
-    ) -> Gradients:
-        return (grad.reshape(ratio.shape),)
+    def jvp(self, backend: Backend, u: Array, saved: Any) -> Array:
+        return u.reshape(len(u), math.prod(saved[1:]))

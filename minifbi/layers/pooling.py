@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from minifbi.backends import Array, Backend, output_size
+from minifbi.backends import Array, Backend
 from minifbi.errors import ConfigError, ShapeError
-from minifbi.layers.base import Gradients, Layer, pair
+from minifbi.layers.base import Gradients, Layer
+from minifbi.layers.window import Window
 
 
-class _Pool2d(Layer):
+class _Pool2d(Window, Layer):
     """What both poolings share: their window."""
 
     def __init__(
@@ -19,9 +20,7 @@ class _Pool2d(Layer):
         padding: int | tuple[int, int] = 0,
     ) -> None:
         super().__init__()
-        self.kernel_size = pair(kernel_size, "kernel_size", 1)
-        self.stride = self.kernel_size if stride is None else pair(stride, "stride", 1)
-        self.padding = pair(padding, "padding", 0)
+        self._init_window(kernel_size, kernel_size if stride is None else stride, padding)
         if any(2 * p > k for p, k in zip(self.padding, self.kernel_size, strict=True)):
             raise ConfigError(
                 f"{type(self).__name__}: padding {self.padding} is more than half of the window "
@@ -39,17 +38,7 @@ class _Pool2d(Layer):
             raise ShapeError(
                 f"{type(self).__name__} got an input of shape {shape}, expected (N, C, H, W)"
             )
-        if min(output_size(shape[2:], self.kernel_size, self.stride, self.padding)) < 1:  # type: ignore[arg-type]
-            least = tuple(k - 2 * p for k, p in zip(self.kernel_size, self.padding, strict=True))
-            raise ShapeError(
-                f"{type(self).__name__} got an input of shape {shape}: its window "
-                f"{self.kernel_size} with padding {self.padding} needs maps of at least "
-                f"{least[0]} x {least[1]}"
-            )
-
-    @property
-    def _window(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-        return self.kernel_size, self.stride, self.padding
+        self._check_size(shape)
 
 
 class MaxPool2d(_Pool2d):
@@ -69,23 +58,21 @@ class MaxPool2d(_Pool2d):
     """
 
     def forward(self, backend: Backend, x: Array) -> tuple[Array, Any]:
-        z, winners = backend.max_pool2d(x, *self._window)
+        z, winners = backend.max_pool2d(x, *self.window)
         return z, (winners, x.shape[2:])
 
     def backward(self, backend: Backend, grad: Array, saved: Any, needs_x: bool) -> Gradients:
         winners, size = saved
-        return (backend.max_pool2d_scatter(grad, winners, *self._window, size),)
+        return (backend.max_pool2d_scatter(grad, winners, *self.window, size),)
 
     def relevance(self, backend: Backend, ratio: Array, saved: Any) -> Array:
         # a winner of several windows collects from each: its value is in each of their outputs
         winners, size = saved
-        return backend.max_pool2d_scatter(ratio, winners, *self._window, size)
+        return backend.max_pool2d_scatter(ratio, winners, *self.window, size)
 
-    def relevance_backward(
-        self, backend: Backend, grad: Array, ratio: Array, saved: Any
-    ) -> Gradients:
+    def jvp(self, backend: Backend, u: Array, saved: Any) -> Array:
         winners, _ = saved
-        return (backend.max_pool2d_gather(grad, winners, *self._window),)
+        return backend.max_pool2d_gather(u, winners, *self.window)
 
 
 class AvgPool2d(_Pool2d):
@@ -107,17 +94,15 @@ class AvgPool2d(_Pool2d):
     proportional = True
 
     def forward(self, backend: Backend, x: Array) -> tuple[Array, Any]:
-        return backend.avg_pool2d(x, *self._window), (x.shape[2:],)
+        return backend.avg_pool2d(x, *self.window), (x.shape[2:],)
 
     def backward(self, backend: Backend, grad: Array, saved: Any, needs_x: bool) -> Gradients:
         (size,) = saved
-        return (backend.avg_pool2d_transpose(grad, *self._window, size),)
+        return (backend.avg_pool2d_transpose(grad, *self.window, size),)
 
     def relevance(self, backend: Backend, ratio: Array, saved: Any) -> Array:
         (size,) = saved
-        return backend.avg_pool2d_transpose(ratio, *self._window, size)
+        return backend.avg_pool2d_transpose(ratio, *self.window, size)
 
-    def relevance_backward(
-        self, backend: Backend, grad: Array, ratio: Array, saved: Any
-    ) -> Gradients:
-        return (backend.avg_pool2d(grad, *self._window),)
+    def jvp(self, backend: Backend, u: Array, saved: Any) -> Array:
+        return backend.avg_pool2d(u, *self.window)

@@ -13,7 +13,7 @@ class ReLU(Layer):
 
     Relevance passes unchanged, a^- at the input equals a^- at the output.  As a
     ratio that is ``1[z > 0] * ratio``: at an inactive unit the ratio is 0/0, and 0
-    by our convention.  The same gate serves all four methods; it is piecewise
+    by our convention.  The same gate serves all methods; it is piecewise
     constant, so no gradient flows through the gate itself.
     """
 
@@ -21,18 +21,13 @@ class ReLU(Layer):
         return "ReLU()"
 
     def forward(self, backend: Backend, x: Array) -> tuple[Array, Any]:
-        return backend.xp.maximum(x, 0), (x > 0,)  # maximum, not x * gate: NaN must stay NaN
+        return backend.xp.maximum(x, 0), x > 0  # maximum, not x * gate: NaN must stay NaN
 
     def backward(self, backend: Backend, grad: Array, saved: Any, needs_x: bool) -> Gradients:
-        (gate,) = saved
-        return (grad * gate,)
+        return (grad * saved,)
 
     def relevance(self, backend: Backend, ratio: Array, saved: Any) -> Array:
-        (gate,) = saved
-        return ratio * gate
+        return ratio * saved
 
-    def relevance_backward(
-        self, backend: Backend, grad: Array, ratio: Array, saved: Any
-    ) -> Gradients:
-        (gate,) = saved
-        return (grad * gate,)
+    def jvp(self, backend: Backend, u: Array, saved: Any) -> Array:
+        return u * saved

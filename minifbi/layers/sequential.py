@@ -1,16 +1,16 @@
-"""A chain of layers with names."""
+"""A chain of layers with names, and a chain with a shortcut round it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from minifbi.autograd import Tensor, no_grad
+from minifbi.backends import Array, Backend
 from minifbi.errors import ConfigError, NonFiniteError, ShapeError
-from minifbi.layers.base import Layer, Step, evaluating
-from minifbi.layers.fused import fuse
+from minifbi.layers.base import Gradients, Layer, Step, apply, evaluating
 
 
 class Sequential(Layer):
@@ -64,10 +64,12 @@ class Sequential(Layer):
     def __getitem__(self, key: str | int) -> Layer:
         return list(self.layers.values())[key] if isinstance(key, int) else self.layers[key]
 
-    def named_layers(self) -> Iterator[tuple[str, Layer]]:
+    def named_layers(self) -> list[tuple[str, Layer]]:
+        found = []
         for name, layer in self.layers.items():
             for inner, part in layer.named_layers():
-                yield f"{name}.{inner}" if inner else name, part
+                found.append((f"{name}.{inner}" if inner else name, part))
+        return found
 
     # ---- Eq. (1), layer by layer -------------------------------------------------------
     def as_input(self, x: Any) -> Tensor:
@@ -98,33 +100,15 @@ class Sequential(Layer):
                 values, xp = np.asarray(given, dtype=x.dtype), np  # before it went to the device
         if not bool(xp.isfinite(values).all()):
             bad = int((~xp.isfinite(values)).sum())
-            first = next((name for name, _ in self.named_layers()), "")
+            first = "".join(f" of layer {name!r}" for name, _ in self.named_layers()[:1])
             raise NonFiniteError(
-                f"the input{f' of layer {first!r}' if first else ''} holds {bad} values that are "
-                f"NaN or infinite out of {x.size}; a net cannot learn from them: clean the data "
-                f"first"
+                f"the input{first} holds {bad} values that are NaN or infinite out of {x.size}; "
+                f"a net cannot learn from them: clean the data first"
             )
         return x
 
-    def __call__(self, x: Any) -> Tensor:
-        """Apply all layers to a Tensor or an array."""
-        steps = self.trace(x)
-        return steps[-1].z if steps else self.as_input(x)
-
-    def trace(self, x: Any, name: str = "", fused: bool = False) -> list[Step]:
-        x = self.as_input(x)
-        steps: list[Step] = []
-        prefix = f"{name}." if name else ""
-        layers = list(self.layers.items())
-        for key, layer in fuse(layers) if fused else layers:
-            try:
-                steps += layer.trace(x, prefix + key, fused)
-            except ShapeError as error:
-                if str(error).startswith("layer "):  # a Sequential inside has said it
-                    raise
-                raise ShapeError(f"layer {prefix + key!r}: {error}") from None
-            x = steps[-1].z if steps else x
-        return steps
+    def trace(self, x: Tensor, name: str = "") -> list[Step]:
+        return trace_chain(self.layers, x, name)
 
     def summary(self, input_shape: tuple[int, ...] | None = None) -> None:
         """Print a table of layers, output shapes and numbers of parameters.
@@ -166,11 +150,11 @@ class Sequential(Layer):
                 "for example summary((1, 28, 28))"
             )
         with evaluating(self), no_grad():
-            steps = self.trace(np.zeros((1, *input_shape)))
+            steps = self.trace(self.as_input(np.zeros((1, *input_shape))))
         rows = [("layer", "kind", "output shape", "parameters")]
         rows.append(("input", "", str(("N", *input_shape)).replace("'", ""), ""))
         for step in steps:
-            count = sum(p.size for p in step.layer.own_parameters().values())
+            count = sum(p.size for p in step.layer.own_parameters.values())
             shape = str(("N", *step.z.shape[1:])).replace("'", "")
             rows.append((step.name, repr(step.layer), shape, f"{count:,}" if count else ""))
         total = sum(p.size for p in self.parameters().values())
@@ -186,3 +170,98 @@ class Sequential(Layer):
             f"backend {self.backend.name}"
         )
         return "\n".join([lines[0], rule, *lines[1:], rule, facts])
+
+
+class Residual(Sequential):
+    """A chain with a shortcut round it: z = chain(x) + shortcut(x) (He et al. 2016).
+
+    The sum shares relevance out by what each side contributes, so the ratio goes to both
+    unchanged; where the input branches, the two ratios that come back add up.  A layer inside
+    is called ``block.conv1``, one in the shortcut ``block.shortcut``.  By Eq. (2) the a_i^- of a
+    layer inside is what this layer hands to its own input.
+
+    Parameters
+    ----------
+    *layers : Layer, or one mapping of str to Layer
+        The chain, as for :class:`Sequential`.
+    shortcut : Layer, optional
+        What the other way does, such as a 1 x 1 convolution where the number of channels
+        changes; left out, it is x itself.
+
+    Examples
+    --------
+    >>> from minifbi.layers import Dense, ReLU, Residual, Sequential
+    >>> block = Residual({"dense1": Dense(4, 4), "relu": ReLU(), "dense2": Dense(4, 4)})
+    >>> net = Sequential({"block": block, "out": Dense(4, 2)})
+    >>> [name for name in net.parameters() if name.endswith("weight")]
+    ['block.dense1.weight', 'block.dense2.weight', 'out.weight']
+
+    Raises
+    ------
+    ConfigError
+        As :class:`Sequential`; or if the chain is empty.
+    """
+
+    def __init__(
+        self, *layers: Layer | Mapping[str, Layer], shortcut: Layer | None = None
+    ) -> None:
+        super().__init__(*layers)
+        self.chain, self.shortcut, self.sum = dict(self.layers), shortcut, Sum()
+        if not self.layers or "shortcut" in self.layers:
+            raise ConfigError(
+                f"Residual got the layers {list(self.layers)}; expected at least one, and none "
+                f"that is called 'shortcut'"
+            )
+        if shortcut is not None:
+            self.layers["shortcut"] = shortcut
+
+    def __repr__(self) -> str:
+        return "Residual" + super().__repr__().removeprefix("Sequential")
+
+    def trace(self, x: Tensor, name: str = "") -> list[Step]:
+        steps = trace_chain(self.chain, x, name)
+        aside = trace_chain({"shortcut": self.shortcut} if self.shortcut else {}, x, name)
+        ends = [part[-1].z if part else x for part in (steps, aside)]
+        if ends[0].shape != ends[1].shape:
+            raise ShapeError(
+                f"the chain gives {ends[0].shape} and the shortcut {ends[1].shape}, which cannot "
+                f"be added; give the shortcut a layer that makes the shape of the chain's output"
+            )
+        z, saved = apply(self.sum, ends[0], (ends[1],), name)
+        return [*steps, *aside, Step(name or "residual", self.sum, tuple(ends), z, saved)]
+
+
+class Sum(Layer):
+    """z = x + y, the end of a :class:`Residual`; the ratio goes to both."""
+
+    proportional = True
+
+    def __repr__(self) -> str:
+        return "Sum()"
+
+    def forward(self, backend: Backend, x: Array, *others: Array) -> tuple[Array, Any]:
+        return backend.add(x, others[0]), None
+
+    def backward(self, backend: Backend, grad: Array, saved: Any, needs_x: bool) -> Gradients:
+        return grad, grad
+
+    def relevance(self, backend: Backend, ratio: Array, saved: Any) -> Array:
+        return ratio
+
+    def jvp(self, backend: Backend, u: Array, saved: Any) -> Array:
+        return u
+
+
+def trace_chain(layers: Mapping[str, Layer], x: Tensor, name: str) -> list[Step]:
+    """Apply layers one after the other; their names follow that of what holds them, `name`."""
+    steps: list[Step] = []
+    prefix = f"{name}." if name else ""
+    for key, layer in layers.items():
+        try:
+            steps += layer.trace(x, prefix + key)
+        except ShapeError as error:
+            if str(error).startswith("layer "):  # a container inside has said it
+                raise
+            raise ShapeError(f"layer {prefix + key!r}: {error}") from None
+        x = steps[-1].z if steps else x
+    return steps

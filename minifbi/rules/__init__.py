@@ -21,12 +21,12 @@ Sources
   minimization, 2021: gamma for inputs and outputs of both signs.
 """
 
-from minifbi.rules.composite import RULES, Composite, get_rule, propagate
+from minifbi.rules.composite import RULES, Composite, get_rule
 from minifbi.rules.flow import Book, Flow
-from minifbi.rules.linear import stabilize
 from minifbi.rules.proportional import AlphaBeta, Epsilon, Gamma, Zero, ZPlus
 from minifbi.rules.rule import Rule
 from minifbi.rules.spread import Flat, WSquare, ZBox
+from minifbi.rules.walk import Passage, walk
 
 __all__ = [
     "RULES",
@@ -37,12 +37,12 @@ __all__ = [
     "Flat",
     "Flow",
     "Gamma",
+    "Passage",
     "Rule",
     "WSquare",
     "ZBox",
     "ZPlus",
     "Zero",
     "get_rule",
-    "propagate",
-    "stabilize",
+    "walk",
 ]

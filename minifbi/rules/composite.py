@@ -12,9 +12,6 @@ from dataclasses import dataclass
 
 from minifbi.errors import ConfigError
 from minifbi.layers import Dense, Step
-from minifbi.layers.fused import ConvBlock
-from minifbi.layers.numerics import watch
-from minifbi.rules.flow import Book, Flow, pass_on
 from minifbi.rules.proportional import AlphaBeta, Epsilon, Gamma, Zero, ZPlus
 from minifbi.rules.rule import Rule
 from minifbi.rules.spread import Flat, WSquare, ZBox
@@ -59,10 +56,10 @@ class Composite:
 
     @property
     def exact(self) -> bool:
-        """Whether every layer follows LRP-0."""
+        """Whether every layer follows LRP-0 itself, and not a rule derived from it."""
         return all(
-            isinstance(rule, Zero)
-            for rule in (self.conv, self.dense, self.first or Zero(), self.pooling)
+            type(rule) is Zero
+            for rule in (self.conv, self.dense, self.first or self.conv, self.pooling)
         )
 
     def describe(self) -> str:
@@ -84,12 +81,7 @@ class Composite:
         Returns
         -------
         list of Rule or None
-            One a step.
-
-        Raises
-        ------
-        ConfigError
-            If a rule other than LRP-0 is to act inside a fused block.
+            One per step.
         """
         found: list[Rule | None] = []
         first = self.first
@@ -100,38 +92,8 @@ class Composite:
                 rule, first = first or own, None
             elif step.layer.proportional:
                 rule = self.pooling
-            if isinstance(step.layer, ConvBlock) and not isinstance(rule, Zero):
-                raise ConfigError(
-                    f"the rule {rule} needs the output of every layer: call "
-                    "forward_pass(model, x) without fused=True"
-                )
             found.append(rule)
         return found
-
-
-def propagate(step: Step, flow: Flow, rule: Rule | None, book: Book | None = None) -> Flow:
-    """Relevance through one layer: by `rule`, or passed on where that is None.
-
-    Parameters
-    ----------
-    step : Step
-        The layer at work.
-    flow : Flow
-        What arrives at its output, in the shape of ``step.z``.
-    rule : Rule or None
-    book : Book, optional
-        Where to write what is not passed on.
-
-    Returns
-    -------
-    Flow
-        What arrives at its input, in the shape of ``step.x``.
-    """
-    below = pass_on(step, flow) if rule is None else rule(step, flow, book)
-    look = watch(step.name, step.layer, step.x.backend)
-    if look:
-        look.relevance(flow.values.data, below.values.data)
-    return below
 
 
 TINY = 1e-6  # epsilon of the composites: against 0/0, not against noise

@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from minifbi.autograd import Tensor
 from minifbi.autograd.functions import where
 from minifbi.layers import Dropout, Flatten, MaxPool2d, ReLU, Step
-from minifbi.rules.linear import divide, stabilize
+from minifbi.rules.linear import divide
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Flow:
     """What arrives at a place of the network.
 
@@ -55,6 +55,22 @@ class Flow:
         Tensor, same shape
         """
         return a * self.values if self.is_ratio else self.values
+
+    def plus(self, other: Flow, a: Tensor) -> Flow:
+        """The sum of two that arrive at one place, where the activation is `a`.
+
+        Parameters
+        ----------
+        other : Flow
+        a : Tensor, shape of `values`
+
+        Returns
+        -------
+        Flow
+        """
+        if self.is_ratio and other.is_ratio:
+            return Flow(self.values + other.values)
+        return Flow(self.relevance(a) + other.relevance(a), is_ratio=False)
 
     def where(self, mask: Any) -> Flow:
         """The same where `mask` (a boolean array) holds, nothing elsewhere.
@@ -138,8 +154,8 @@ def share(
     """
     if not flow.is_ratio:
         s = divide(flow.values, total, epsilon)
-    elif total is z:
-        s = flow.values if epsilon == 0 else stabilize(flow.values, z, epsilon)
+    elif total is z and epsilon == 0:
+        s = flow.values
     else:
         s = flow.values * divide(z, total, epsilon)
     if fraction != 1:

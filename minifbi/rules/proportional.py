@@ -12,15 +12,15 @@ from dataclasses import dataclass
 
 from minifbi.autograd import Tensor
 from minifbi.autograd.functions import relu, where
-from minifbi.layers import Conv2d, Dense, Step
+from minifbi.layers import Linear, Step
 from minifbi.rules.flow import Book, Flow, share
 from minifbi.rules.linear import LinearMap, signs
 from minifbi.rules.rule import Rule, check
 
 
 def _bias(step: Step, book: Book | None) -> Tensor | None:
-    """The bias of a Conv2d or Dense, where it is asked for."""
-    if book is None or not isinstance(step.layer, (Conv2d, Dense)) or step.layer.bias is None:
+    """The bias of a layer with weights, where it is asked for."""
+    if book is None or not isinstance(step.layer, Linear) or step.layer.bias is None:
         return None
     return LinearMap(step).as_map(step.layer.bias)
 

@@ -11,15 +11,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from minifbi.backends import Array, Backend
 from minifbi.errors import NonFiniteError
-
-if TYPE_CHECKING:
-    from minifbi.layers.base import Layer
 
 # A context variable, as for the tape: every thread has its own.
 _checking: ContextVar[bool] = ContextVar("minifbi_check_numerics", default=False)
@@ -35,9 +33,9 @@ def check_numerics(on: bool = True) -> Iterator[None]:
     input in the relevance pass, and its gradients in the backward pass.  For the last it counts
     where the other two were recorded: their ``backward()`` may be called after the block.
 
-    A network that runs convolution, ReLU and pooling as one (``fused=True``) reports such a
-    block under the name of its convolution; minus infinity before its ReLU is 0 after it, and
-    is not seen.
+    A network that was rewritten for speed (:func:`minifbi.fusion.fuse`) reports a block of
+    convolution, ReLU and pooling under the name of its convolution; minus infinity before the
+    ReLU is 0 after it, and is not seen.
 
     Parameters
     ----------
@@ -76,15 +74,16 @@ def is_checking() -> bool:
     return _checking.get()
 
 
-def watch(name: str, layer: Layer, backend: Backend) -> Watch | None:
+def watch(name: str, layer: Any, backend: Backend) -> Watch | None:
     """What looks at a layer's numbers, or None where nobody asked for it."""
     return Watch(name, layer, backend) if _checking.get() else None
 
 
+@dataclass(frozen=True)
 class Watch:
     """Looks at the numbers of one layer.
 
-    Parameters
+    Attributes
     ----------
     name : str
         The layer's name in its network.
@@ -92,12 +91,13 @@ class Watch:
     backend : Backend
     """
 
-    def __init__(self, name: str, layer: Layer, backend: Backend) -> None:
-        self.name, self.layer, self.backend = name, layer, backend
+    name: str
+    layer: Any
+    backend: Backend
 
     def weights(self) -> None:
         """Raise if the weights are not finite."""
-        for key, p in self.layer.own_parameters().items():
+        for key, p in self.layer.own_parameters.items():
             if not self._finite(p.data):
                 self._fail(
                     "forward",
@@ -143,7 +143,7 @@ class Watch:
         """
         into = "its input" if of == "forward" else "the ratio at its output"
         stage = "backward" if of == "forward" else "backward (adjoint of the relevance pass)"
-        for what, share in zip((into, *self.layer.own_parameters()), shares, strict=False):
+        for what, share in zip((into, *self.layer.own_parameters), shares, strict=False):
             if share is None or self._finite(share):
                 continue
             if not self._finite(grad):

@@ -1,0 +1,79 @@
+"""Layers with weights: the closed trio, and the adjoint of the relevance pass that follows from it.
+
+A layer z = map(x, W) + b is linear in its input and linear in its weights.  So everything that
+three-step training asks of it is one of three maps::
+
+    map(x, W)                the layer itself, without its bias
+    map_T(g, W)              its transpose with respect to x
+    map_W(x, g)              its transpose with respect to W
+
+    forward                  z = map(x, W) + b                                          Eq. (1)
+    adjoint of forward       dL/dx = map_T(dL/dz, W);  dL/dW = map_W(x, dL/dz);  dL/db = sum dL/dz
+    relevance                a^- = x * c  with  c = map_T(r, W)                         Eq. (2)
+    adjoint of relevance     dL/dr = map(dL/dc, W);  dL/dW += map_W(dL/dc, r)
+
+Each layer shows the first three.  The last is written once, here: <u, map_T(r, W)> equals
+<map(u, W), r>, so c depends on r and W as the forward pass of u = dL/dc does, with r in the place
+of the gradient that arrives at its output.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minifbi.autograd import Tensor
+from minifbi.backends import Array, Backend
+from minifbi.layers.base import Gradients, Layer
+
+
+class Linear(Layer):
+    """Base of Conv2d and Dense; `saved` is (x, weight, whether there is a bias, ...).
+
+    Attributes
+    ----------
+    weight : Tensor, shape (outputs, inputs, ...)
+    bias : Tensor, shape (outputs,), or None
+    """
+
+    functional = True
+    proportional = True
+    weight: Tensor
+    bias: Tensor | None
+
+    def _init_weights(
+        self,
+        shape: tuple[int, ...],
+        bias: bool,
+        rng: int | np.random.Generator,
+        backend: str | Backend,
+        dtype: Any,
+    ) -> None:
+        """He's initialisation: normal, standard deviation sqrt(2 / fan_in), and zero biases.
+
+        It keeps the mean square of ReLU activations the same from layer to layer (He, Zhang,
+        Ren and Sun, "Delving Deep into Rectifiers", 2015, Eq. 10).  Drawn in float64 whatever
+        the dtype, so that a float32 and a float64 model of one seed are the same to rounding.
+        """
+        fan_in = np.prod(shape[1:])
+        normal = make_rng(rng).standard_normal(shape) * np.sqrt(2.0 / fan_in)
+        self.weight = self.add_parameter("weight", normal, backend, dtype)
+        self.bias = self.add_parameter("bias", np.zeros(shape[0]), backend, dtype) if bias else None
+
+    def jvp(self, backend: Backend, u: Array, saved: Any) -> Array:
+        return self.forward(backend, u, saved[1])[0]  # map(u, W)
+
+    def relevance_backward(
+        self, backend: Backend, grad: Array, ratio: Array, saved: Any
+    ) -> Gradients:
+        _, weight, has_bias, *gates = saved
+        grad_ratio = self.jvp(backend, grad, saved)  # map(dL/dc, W)
+        as_forward = (grad, weight, False, *gates)  # what a forward pass of dL/dc would save
+        _, grad_weight = self.backward(backend, ratio, as_forward, needs_x=False)
+        return (grad_ratio, grad_weight, None) if has_bias else (grad_ratio, grad_weight)
+
+
+def make_rng(rng: int | np.random.Generator) -> np.random.Generator:
+    """A generator from a seed; a generator is passed on, so that layers may share one."""
+    return rng if isinstance(rng, np.random.Generator) else np.random.default_rng(rng)

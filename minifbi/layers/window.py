@@ -1,0 +1,50 @@
+"""What convolution and pooling share: a window that moves over maps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minifbi.backends import Pair, output_size
+from minifbi.errors import ConfigError, ShapeError
+
+
+class Window:
+    """Mixed into layers with a kernel_size, a stride and a padding, pairs (vertical, horizontal)."""
+
+    kernel_size: Pair
+    stride: Pair
+    padding: Pair
+
+    def _init_window(self, kernel_size: Any, stride: Any, padding: Any) -> None:
+        self.kernel_size = pair(kernel_size, "kernel_size", 1)
+        self.stride = pair(stride, "stride", 1)
+        self.padding = pair(padding, "padding", 0)
+
+    @property
+    def window(self) -> tuple[Pair, Pair, Pair]:
+        """Kernel size, stride and padding."""
+        return self.kernel_size, self.stride, self.padding
+
+    def _check_size(self, shape: tuple[int, ...]) -> None:
+        """Raise ShapeError unless the window fits into maps (N, C, H, W)."""
+        if min(output_size(shape[2:], *self.window)) < 1:  # type: ignore[arg-type]
+            least = tuple(k - 2 * p for k, p in zip(self.kernel_size, self.padding, strict=True))
+            raise ShapeError(
+                f"{type(self).__name__} got an input of shape {shape}: its window "
+                f"{self.kernel_size} with padding {self.padding} needs maps of at least "
+                f"{least[0]} x {least[1]}"
+            )
+
+
+def pair(value: int | tuple[int, int], what: str, least: int) -> Pair:
+    """An int or a pair of ints as a pair, each at least `least`."""
+    both = value if isinstance(value, (tuple, list)) else (value, value)
+    if len(both) != 2 or any(
+        isinstance(v, bool) or not isinstance(v, (int, np.integer)) or v < least for v in both
+    ):
+        raise ConfigError(
+            f"{what}={value!r}: expected an integer or a pair of integers, each at least {least}"
+        )
+    return int(both[0]), int(both[1])

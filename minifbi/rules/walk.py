@@ -1,0 +1,97 @@
+"""The relevance pass: the one walk from the last layer to the first.
+
+Training (:mod:`minifbi.fbi`), heatmaps and bookkeeping (:mod:`minifbi.explain`), pictures and the
+regularizers on gradients all read what :func:`walk` yields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from minifbi.autograd import Tensor
+from minifbi.errors import ConfigError
+from minifbi.layers import Step
+from minifbi.numerics import watch
+from minifbi.rules.composite import Composite, get_rule
+from minifbi.rules.flow import Book, Flow, pass_on
+from minifbi.rules.rule import Rule
+
+
+@dataclass(slots=True)
+class Passage:
+    """Relevance on its way through one layer.
+
+    Attributes
+    ----------
+    step : Step
+        The layer at work.
+    rule : Rule or None
+        The rule that it follows; None where it just passes relevance on.
+    above : Flow
+        What arrives at its output, in the shape of ``step.z``.
+    below : Flow
+        What the layer hands to its input (to each of them, if it is a sum), in the shape of
+        ``step.x``.
+    at_input : Flow
+        All that has arrived at its input: `below`, and, where that is a branching point, what the
+        layers beside it have handed there before.  At the first layer it is what arrives at
+        the image.
+    book : Book or None
+        What the rule did not pass on, if the walk keeps books.
+    """
+
+    step: Step
+    rule: Rule | None
+    above: Flow
+    below: Flow
+    at_input: Flow
+    book: Book | None
+
+
+def walk(
+    steps: Sequence[Step],
+    start: Tensor,
+    rule: str | Rule | Composite = "zero",
+    *,
+    books: bool = False,
+) -> Iterator[Passage]:
+    """Carry relevance from the last layer to the first, on the tape: Eq. (2) with any rule.
+
+    Parameters
+    ----------
+    steps : sequence of Step
+        The forward pass, first layer first.
+    start : Tensor, shape of the logits (N, F)
+        The ratio at the logits: 1 at those to be explained, 0 elsewhere
+        (:func:`minifbi.fbi.start_ratio`).
+    rule : str, Rule or Composite
+        Which rule each layer follows; see :func:`minifbi.rules.get_rule`.
+    books : bool
+        Whether to write down what the rules do not pass on.
+
+    Yields
+    ------
+    Passage
+        One per step, last layer first.
+
+    Raises
+    ------
+    ConfigError
+        If there are no steps, or a rule does not fit its layer.
+    """
+    if not steps:
+        raise ConfigError("the model has no layers; a relevance pass needs at least one")
+    rules = get_rule(rule).rules(steps)
+    flows = {id(steps[-1].z): Flow(start)}  # what has arrived so far, by the place of arrival
+    for step, own in zip(reversed(steps), reversed(rules), strict=True):
+        above = flows.pop(id(step.z))
+        book = Book(len(step.z.data)) if books else None
+        below = pass_on(step, above) if own is None else own(step, above, book)
+        look = watch(step.name, step.layer, step.z.backend)
+        if look:
+            look.relevance(above.values.data, below.values.data)
+        for x in step.inputs:
+            known = flows.get(id(x))
+            flows[id(x)] = below if known is None else known.plus(below, x)
+        yield Passage(step, own, above, below, flows[id(step.inputs[0])], book)
