@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from minifbi.autograd import Deferred, Tensor, enable_grad, is_grad_enabled, record
+from minifbi.autograd import Tensor, enable_grad, is_grad_enabled, record
 from minifbi.autograd.classification import class_indices
 from minifbi.autograd.functions import multiply
-from minifbi.backends import Array, Backend
+from minifbi.backends import Array
 from minifbi.errors import ConfigError, ShapeError
 from minifbi.layers import Layer, Step
 from minifbi.layers.fused import ConvBlock
@@ -76,21 +76,6 @@ class Relevance(Tensor):
         return self.x.requires_grad or self.ratio.requires_grad
 
 
-class _L1Gradient(Deferred):
-    """A gradient of ``l1_difference``: sigma * (1 - ratio) at x, -sigma * x at the ratio."""
-
-    def __init__(
-        self, backend: Backend, x: Array, ratio: Array, scale: Array, at_ratio: bool
-    ) -> None:
-        self.backend, self.arguments, self.shape = backend, (x, ratio, scale, at_ratio), x.shape
-
-    def array(self) -> Array:
-        return self.backend.l1_difference_backward(*self.arguments, None)
-
-    def plus(self, other: Array) -> Array:
-        return self.backend.l1_difference_backward(*self.arguments, other)
-
-
 def l1_difference(relevance: Relevance, count: int) -> Tensor:
     """Sum of |a_{i-1}^+ - a_i^-| = |x - x * ratio| over all units, divided by `count`.
 
@@ -112,7 +97,7 @@ def l1_difference(relevance: Relevance, count: int) -> Tensor:
     return record(
         backend.l1_difference(x, ratio) / count,
         (relevance.x, relevance.ratio),
-        lambda g: [_L1Gradient(backend, x, ratio, g / count, at) for at in (False, True)],
+        lambda g: backend.l1_difference_backward(x, ratio, g / count),
         "l1_difference",
     )
 

@@ -97,9 +97,8 @@ def l1_sums(x, ratio, sums, total, parts):
     sums[...] = padded.reshape(-1, parts).sum(axis=0)
 
 
-def l1_gradient(x, ratio, scale, other, out, at_ratio, has_other, total):
-    more = other if has_other else None
-    out[...] = REFERENCE.l1_difference_backward(x, ratio, scale, bool(at_ratio), more)
+def l1_gradients(x, ratio, scale, grad_x, grad_ratio, total):
+    grad_x[...], grad_ratio[...] = REFERENCE.l1_difference_backward(x, ratio, scale)
 
 
 def adam(p, g, mean, square, out, beta1, beta2, size, correction, eps, total):

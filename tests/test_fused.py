@@ -176,13 +176,21 @@ def test_l1_difference(backend, dtype):
     expected = np.abs(x - x * ratio).sum(dtype=np.float64)
     assert float(k.l1_difference(a, b)) == pytest.approx(expected, rel=1e-5)
     scale, sign = k.asarray(np.array(0.5, dtype)), np.sign(x - x * ratio)
-    other = RNG.standard_normal(x.shape).astype(dtype)
-    for at_ratio, gradient in ((False, 0.5 * sign * (1 - ratio)), (True, -0.5 * sign * x)):
-        found = k.l1_difference_backward(a, b, scale, at_ratio, None)
+    wanted = (0.5 * sign * (1 - ratio), -0.5 * sign * x)
+    for found, gradient in zip(k.l1_difference_backward(a, b, scale), wanted, strict=True):
         assert found.dtype == dtype
         np.testing.assert_allclose(k.to_numpy(found), gradient, rtol=1e-5)
-        both = k.l1_difference_backward(a, b, scale, at_ratio, k.asarray(other))
-        np.testing.assert_allclose(k.to_numpy(both), gradient + other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 5, 2), (40, 6, 9, 8), (64, 80)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sum_and_product_of_two_arrays(backend, shape, dtype):
+    k = get_backend(backend)
+    a, b = (RNG.standard_normal(shape).astype(dtype) for _ in range(2))
+    for kernel, wanted in ((k.add, a + b), (k.multiply, a * b)):
+        found = kernel(k.asarray(a), k.images(b, None))  # one of them in another order
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(k.to_numpy(found), wanted)
 
 
 @pytest.mark.parametrize("window", [((2, 2), (2, 2)), ((3, 2), (4, 2)), ((1, 1), (1, 1))])

@@ -135,12 +135,13 @@ def test_what_is_not_a_number_stays_in_the_gradient(bad):
     rng = np.random.default_rng(0)
     x, ratio = rng.standard_normal((2, 20, 2, 3, 4))
     x[0, 1, 1, 1], ratio[3, 0, 2, 2], ratio[4] = bad, bad, 1
-    for at_ratio in (False, True):
-        arguments = (x, ratio, np.array(0.5), at_ratio, None)
-        with np.errstate(invalid="ignore"):
-            wanted = REFERENCE.l1_difference_backward(*arguments)
+    with np.errstate(invalid="ignore"):
+        both = REFERENCE.l1_difference_backward(x, ratio, np.array(0.5))
+    for found, wanted in zip(
+        BACKEND.l1_difference_backward(x, ratio, np.array(0.5)), both, strict=True
+    ):
         assert not np.isfinite(wanted).all()
-        np.testing.assert_array_equal(BACKEND.l1_difference_backward(*arguments), wanted)
+        np.testing.assert_array_equal(found, wanted)
 
 
 class TestMemory:

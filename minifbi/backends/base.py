@@ -16,9 +16,10 @@ maximum pooling       ``max_pool2d`` with its winners, and the two maps that the
 average pooling       ``avg_pool2d`` and its transpose.
 fused kernels         ``conv2d_relu_pool``, ``relu_unpool``, ``bias_gradient``,
                       ``conv2d_gather``, ``l1_difference``, ``l1_difference_backward``,
-                      ``add`` and ``adam``: several of the above, or elementwise steps, in one go.
-                      They exist for speed only.  Their definition is the composition that
-                      :class:`~minifbi.backends.numpy_backend.NumpyBackend` spells out.
+                      ``add``, ``multiply`` and ``adam``: several of the above, or elementwise
+                      steps, in one go.  They exist for speed only.  Their definition is the
+                      composition that :class:`~minifbi.backends.numpy_backend.NumpyBackend`
+                      spells out.
 ====================  =========================================================
 
 All kernels take and return arrays of logical shape (N, C, H, W), and in one
@@ -89,6 +90,7 @@ class Backend(ABC):
     xp : module
         With NumPy's interface.
     asynchronous : bool
+    fuses : bool
     """
 
     name: str
@@ -96,6 +98,9 @@ class Backend(ABC):
     #: Whether kernels are only queued when they are called, as on a GPU.  Whoever looks at a
     #: number then waits for all that was queued before it, so the trainer looks seldom.
     asynchronous: bool = False
+    #: Whether convolution, ReLU and pooling run faster as one kernel; :mod:`minifbi.fusion`
+    #: rewrites models for such backends.
+    fuses: bool = False
 
     def __repr__(self) -> str:
         return f"<minifbi backend {self.name!r}>"
@@ -251,18 +256,19 @@ class Backend(ABC):
         """Sum of |x - x * ratio|: a term of Eq. (3), not yet divided; shape ()."""
 
     @abstractmethod
-    def l1_difference_backward(
-        self, x: Array, ratio: Array, scale: Array, at_ratio: bool, other: Array | None
-    ) -> Array:
-        """`scale` times a gradient of ``l1_difference``, plus `other` of x's shape, if given.
+    def l1_difference_backward(self, x: Array, ratio: Array, scale: Array) -> tuple[Array, Array]:
+        """Gradients of ``l1_difference`` at x and at the ratio, times `scale` of shape ().
 
-        With sigma = sign(x - x * ratio) it is sigma * (1 - ratio), with respect to x, or
-        `at_ratio`, with respect to the ratio, -sigma * x.
+        With sigma = sign(x - x * ratio) * scale they are sigma * (1 - ratio) and -sigma * x.
         """
 
     @abstractmethod
     def add(self, a: Array, b: Array) -> Array:
         """`a` + `b` of one shape: two gradients of one tensor, which may be large."""
+
+    @abstractmethod
+    def multiply(self, a: Array, b: Array) -> Array:
+        """`a` * `b` of one shape: Eq. (2), and its gradients."""
 
     @abstractmethod
     def adam(

@@ -53,6 +53,7 @@ class CupyBackend(NumpyBackend):
 
     name = "cupy"
     asynchronous = True
+    fuses = True
 
     def __init__(self, cupy: Any) -> None:
         self.xp = cupy
@@ -286,20 +287,20 @@ class CupyBackend(NumpyBackend):
         self._run("l1_sums", sums.size, x, ratio, sums, x.size, sums.size)
         return sums.sum()
 
-    def l1_difference_backward(
-        self, x: Array, ratio: Array, scale: Array, at_ratio: bool, other: Array | None
-    ) -> Array:
+    def l1_difference_backward(self, x: Array, ratio: Array, scale: Array) -> tuple[Array, Array]:
         x, ratio = self._stored(x, ratio)
-        out = self._empty(x.shape, x)
+        grad_x, grad_ratio = self._empty(x.shape, x), self._empty(x.shape, x)
         scale = self.xp.asarray(scale, dtype=x.dtype)
-        more = x if other is None else self._stored(other)[0]
-        flags = (int(at_ratio), int(other is not None))
-        self._run("l1_gradient", out.size, x, ratio, scale, more, out, *flags, out.size)
-        return self._as_given(out)
+        self._run("l1_gradients", x.size, x, ratio, scale, grad_x, grad_ratio, x.size)
+        return self._as_given(grad_x), self._as_given(grad_ratio)
 
     def add(self, a: Array, b: Array) -> Array:
         a, b = self._stored(a, b)
         return self._as_given(a + b)
+
+    def multiply(self, a: Array, b: Array) -> Array:
+        a, b = self._stored(a, b)
+        return self._as_given(a * b)
 
     def adam(
         self,

@@ -209,16 +209,16 @@ __global__ void l1_sums(const T* x, const T* ratio, T* sums, long long total, lo
     }
 }
 
-// scale * sigma * (1 - ratio), or -scale * sigma * x, plus another gradient of the same array.
-__global__ void l1_gradient(const T* x, const T* ratio, const T* scale, const T* other, T* out,
-                            long long at_ratio, long long has_other, long long total)
+// Its gradients, times `scale`: sigma * (1 - ratio) at x, -sigma * x at the ratio.
+__global__ void l1_gradients(const T* x, const T* ratio, const T* scale, T* grad_x, T* grad_ratio,
+                             long long total)
 {
     EACH(i, (I)total) {
         const T difference = x[i] - x[i] * ratio[i];
         T sigma = difference > 0 ? 1 : difference < 0 ? -1 : difference;  // NaN stays NaN
         sigma *= *scale;
-        const T gradient = at_ratio ? -sigma * x[i] : sigma * (1 - ratio[i]);
-        out[i] = has_other ? gradient + other[i] : gradient;
+        grad_x[i] = sigma * (1 - ratio[i]);
+        grad_ratio[i] = -sigma * x[i];
     }
 }
 

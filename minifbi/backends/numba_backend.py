@@ -25,7 +25,7 @@ from minifbi.backends.numba_kernels.launch import (
     batch_first,
     batch_last,
     compiled,
-    gate,
+    elementwise_of,
     maps,
     pair,
     run,
@@ -50,6 +50,11 @@ def _apart(window: Window | None) -> TypeGuard[Window]:
     )
 
 
+def _large_maps(a: Array, b: Array) -> bool:
+    """Whether two arrays are maps of one shape, and large enough for a kernel to be worth it."""
+    return a.size >= elementwise.PIECE and a.ndim == 4 and compiled(a, b) and a.shape == b.shape
+
+
 def _array(g: Array | Unpooled) -> Array:
     """What the reference can read."""
     return g.array() if isinstance(g, Unpooled) else g
@@ -63,6 +68,7 @@ class NumbaBackend(NumpyBackend):
     """
 
     name = "numba"
+    fuses = True
 
     def warm(self) -> bool:
         return is_cached(conv.conv)
@@ -224,7 +230,7 @@ class NumbaBackend(NumpyBackend):
             return super().relu_unpool(g, a, winners, window, size)
         if _apart(window):  # nobody has won where a is not above 0
             return Unpooled(g, winners, *window[:2], size)
-        gated = gate(g, a)
+        gated = elementwise_of(elementwise.gate, g, a)
         return self.max_pool2d_scatter(gated, winners, *window, size) if window else gated
 
     def bias_gradient(self, g: Array, a: Array) -> Array:
@@ -251,7 +257,9 @@ class NumbaBackend(NumpyBackend):
             )[0]
         z = self.conv2d(u, weight, stride, padding)
         gathered = self.max_pool2d_gather(z, winners, *window) if window else z
-        return gate(gathered, a) if compiled(u, a) else gathered * (a > 0)
+        return (
+            elementwise_of(elementwise.gate, gathered, a) if compiled(u, a) else gathered * (a > 0)
+        )
 
     def l1_difference(self, x: Array, ratio: Array) -> Array:
         if not compiled(x, ratio) or x.ndim != 4 or x.shape != ratio.shape:
@@ -262,25 +270,21 @@ class NumbaBackend(NumpyBackend):
         run(elementwise.l1_difference, ELEMENT * flat.size, *arguments)
         return np.asarray(sums.sum(dtype=np.float64), dtype=x.dtype)
 
-    def l1_difference_backward(
-        self, x: Array, ratio: Array, scale: Array, at_ratio: bool, other: Array | None
-    ) -> Array:
-        arrays = (x, ratio) if other is None else (x, ratio, other)
-        alike = all(array.shape == x.shape for array in arrays)
-        if not compiled(*arrays) or x.ndim != 4 or not alike:
-            return super().l1_difference_backward(x, ratio, scale, at_ratio, other)
-        flat = [batch_last(array) for array in arrays]
-        out = empty(flat[0].shape, x.dtype)
-        x, ratio, other = (flat[k % len(flat)].reshape(-1) for k in range(3))
-        arguments = (x, ratio, x.dtype.type(scale), at_ratio, other, len(flat) == 3)
-        kernel = elementwise.l1_difference_backward
-        run(kernel, ELEMENT * x.size, *arguments, out.reshape(-1))
-        return batch_first(out)
+    def l1_difference_backward(self, x: Array, ratio: Array, scale: Array) -> tuple[Array, Array]:
+        if not compiled(x, ratio) or x.ndim != 4 or x.shape != ratio.shape:
+            return super().l1_difference_backward(x, ratio, scale)
+        x, ratio = batch_last(x), batch_last(ratio)
+        grad_x, grad_ratio = empty(x.shape, x.dtype), empty(x.shape, x.dtype)
+        arrays = (array.reshape(-1) for array in (x, ratio, grad_x, grad_ratio))
+        run(elementwise.l1_difference_backward, ELEMENT * x.size, x.dtype.type(scale), *arrays)
+        return batch_first(grad_x), batch_first(grad_ratio)
 
     def add(self, a: Array, b: Array) -> Array:
-        if a.size < elementwise.PIECE or a.ndim != 4 or not compiled(a, b) or a.shape != b.shape:
+        if not _large_maps(a, b):
             return super().add(a, b)
-        a, b = batch_last(a), batch_last(b)
-        out = empty(a.shape, a.dtype)
-        run(elementwise.add, ELEMENT * a.size, a.reshape(-1), b.reshape(-1), out.reshape(-1))
-        return batch_first(out)
+        return elementwise_of(elementwise.add, a, b)
+
+    def multiply(self, a: Array, b: Array) -> Array:
+        if not _large_maps(a, b):
+            return super().multiply(a, b)
+        return elementwise_of(elementwise.multiply, a, b)

@@ -190,15 +190,15 @@ class NumpyBackend(Backend):
     def l1_difference(self, x: Array, ratio: Array) -> Array:
         return self.xp.asarray(self.xp.abs(x - x * ratio).sum())
 
-    def l1_difference_backward(
-        self, x: Array, ratio: Array, scale: Array, at_ratio: bool, other: Array | None
-    ) -> Array:
-        sign = self.xp.sign(x - x * ratio) * scale
-        gradient = -sign * x if at_ratio else sign * (1 - ratio)
-        return gradient if other is None else gradient + other
+    def l1_difference_backward(self, x: Array, ratio: Array, scale: Array) -> tuple[Array, Array]:
+        sigma = self.xp.sign(x - x * ratio) * scale
+        return sigma * (1 - ratio), -sigma * x
 
     def add(self, a: Array, b: Array) -> Array:
         return a + b
+
+    def multiply(self, a: Array, b: Array) -> Array:
+        return a * b
 
     def adam(
         self,

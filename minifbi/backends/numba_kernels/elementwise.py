@@ -35,27 +35,25 @@ def l1_difference(x: Array, ratio: Array, sums: Array) -> None:
 
 @jit
 def _piece_difference_backward(
-    x: Array, ratio: Array, scale: float, at_ratio: bool, other: Array, adding: bool, out: Array
+    scale: float, x: Array, ratio: Array, grad_x: Array, grad_ratio: Array
 ) -> None:
     zero, one = x.dtype.type(0), x.dtype.type(1)  # a plain 1 would make it float64
     for i in range(x.shape[0]):
         difference = x[i] - x[i] * ratio[i]
         # the last is 0, or NaN, which must stay
-        sign = scale if difference > zero else (-scale if difference < zero else difference)
-        gradient = -sign * x[i] if at_ratio else sign * (one - ratio[i])
-        out[i] = gradient + (other[i] if adding else zero)
+        sigma = scale if difference > zero else (-scale if difference < zero else difference)
+        grad_x[i] = sigma * (one - ratio[i])
+        grad_ratio[i] = -sigma * x[i]
 
 
 @jit(parallel=True)
 def l1_difference_backward(
-    x: Array, ratio: Array, scale: float, at_ratio: bool, other: Array, adding: bool, out: Array
+    scale: float, x: Array, ratio: Array, grad_x: Array, grad_ratio: Array
 ) -> None:
-    """sign(x - x * ratio) * scale, times 1 - ratio or times -x, plus `other`."""
+    """sigma = sign(x - x * ratio) * scale, times 1 - ratio and times -x."""
     for piece in numba.prange((x.shape[0] + PIECE - 1) // PIECE):
         part = slice(piece * PIECE, min((piece + 1) * PIECE, x.shape[0]))
-        _piece_difference_backward(
-            x[part], ratio[part], scale, at_ratio, other[part], adding, out[part]
-        )
+        _piece_difference_backward(scale, x[part], ratio[part], grad_x[part], grad_ratio[part])
 
 
 @jit(reorder=True)
@@ -107,3 +105,17 @@ def add(a: Array, b: Array, out: Array) -> None:
     for piece in numba.prange((a.shape[0] + PIECE - 1) // PIECE):
         part = slice(piece * PIECE, min((piece + 1) * PIECE, a.shape[0]))
         _piece_add(a[part], b[part], out[part])
+
+
+@jit
+def _piece_multiply(a: Array, b: Array, out: Array) -> None:
+    for i in range(a.shape[0]):
+        out[i] = a[i] * b[i]
+
+
+@jit(parallel=True)
+def multiply(a: Array, b: Array, out: Array) -> None:
+    """a * b."""
+    for piece in numba.prange((a.shape[0] + PIECE - 1) // PIECE):
+        part = slice(piece * PIECE, min((piece + 1) * PIECE, a.shape[0]))
+        _piece_multiply(a[part], b[part], out[part])

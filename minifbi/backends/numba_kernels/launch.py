@@ -12,7 +12,6 @@ import numba
 import numpy as np
 
 from minifbi.backends.base import Array, Pair
-from minifbi.backends.numba_kernels import elementwise
 from minifbi.backends.numba_kernels.memory import empty
 from minifbi.errors import ShapeError
 
@@ -86,12 +85,11 @@ def window_taps(
     return rows, columns
 
 
-def gate(g: Array, a: Array) -> Array:
-    """g where a > 0, else 0; (N, C, H, W)."""
-    if g.shape != a.shape:
-        raise ShapeError(f"gate: arrays of shape {g.shape} and {a.shape}")
-    g = batch_last(g)
-    out = empty(g.shape, g.dtype)
-    arguments = (g.reshape(-1), batch_last(a).reshape(-1), out.reshape(-1))
-    run(elementwise.gate, ELEMENT * out.size, *arguments)
+def elementwise_of(kernel: Any, a: Array, b: Array) -> Array:
+    """A kernel of :mod:`.elementwise` on two maps (N, C, H, W) of one shape."""
+    if a.shape != b.shape:
+        raise ShapeError(f"{kernel.__name__}: arrays of shape {a.shape} and {b.shape}")
+    a, b = batch_last(a), batch_last(b)
+    out = empty(a.shape, a.dtype)
+    run(kernel, ELEMENT * out.size, a.reshape(-1), b.reshape(-1), out.reshape(-1))
     return batch_first(out)
