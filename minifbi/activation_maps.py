@@ -17,6 +17,7 @@ from minifbi.errors import ConfigError, DataError, ShapeError
 from minifbi.fbi import forward_pass, start_ratio
 from minifbi.layers import Conv2d, ReLU, Sequential, Step
 from minifbi.layers.base import evaluating
+from minifbi.rules import walk
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def activation_maps(
         logits = steps[-1].z
         ratio = start_ratio(logits, start, None if label is None else [label])
         explained = int(ratio.numpy()[0].argmax())
-        maps, at_image = _walk_back(steps, ratio, layers)
+        maps, at_image = _maps(steps, ratio, layers)
         probabilities = softmax(logits).numpy()[0]  # (classes,)
     predicted = int(logits.numpy()[0].argmax())
     return ActivationMaps(
@@ -146,33 +147,26 @@ def _check_image(image: Any) -> NDArray[Any]:
     return pixels
 
 
-def _walk_back(
+def _maps(
     steps: list[Step], ratio: Tensor, layers: int
 ) -> tuple[tuple[LayerMaps, ...], NDArray[Any]]:
-    """The relevance pass of Eq. (2) once more, stopping where the maps are.
-
-    `ratio` is that at the logits.  Between two layers there is one ratio: the one
-    below the upper layer, above the lower.
-    """
-    wanted: dict[int, str] = {}  # index of the step whose output is shown -> the convolution
-    for index, step in enumerate(steps):
+    """The maps of the first convolutions, and a_1^- over all channels of the image, (H, W)."""
+    wanted: dict[int, str] = {}  # the output that is shown -> the convolution
+    for step, above in zip(steps, [*steps[1:], None], strict=True):
         if isinstance(step.layer, Conv2d) and len(wanted) < layers:
-            above = steps[index + 1] if index + 1 < len(steps) else None
             relu = above is not None and isinstance(above.layer, ReLU)
-            wanted[index + 1 if relu else index] = step.name
-    found: list[LayerMaps] = []
-    for index in reversed(range(len(steps))):
-        step = steps[index]
-        if index in wanted:  # here the ratio is that at this step's output
-            relevance = step.z * ratio  # (1, filters, H, W)
-            found.append(
-                LayerMaps(
-                    name=wanted[index],
-                    after_relu=isinstance(step.layer, ReLU),
-                    activation=np.array(step.z.numpy()[0]),
-                    relevance=np.array(relevance.numpy()[0]),
-                )
+            wanted[id(above.z if relu and above else step.z)] = step.name
+    found: dict[str, LayerMaps] = {}
+    for passage in walk(steps, ratio):
+        step = passage.step
+        if id(step.z) in wanted:
+            name = wanted[id(step.z)]
+            relevance = passage.above.relevance(step.z)  # (1, filters, H, W)
+            found[name] = LayerMaps(
+                name=name,
+                after_relu=isinstance(step.layer, ReLU),
+                activation=np.array(step.z.numpy()[0]),
+                relevance=np.array(relevance.numpy()[0]),
             )
-        ratio = step.relevance(ratio)
-    at_image = (steps[0].x * ratio).numpy()[0].sum(axis=0)  # (H, W): a_1^- over all channels
-    return tuple(reversed(found)), at_image
+    at_image = passage.at_input.relevance(steps[0].x).numpy()[0].sum(axis=0)
+    return tuple(found[name] for name in wanted.values()), at_image

@@ -18,107 +18,33 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from minifbi.autograd import Tensor, enable_grad, is_grad_enabled, record
+from minifbi.autograd import Tensor, record
 from minifbi.autograd.classification import class_indices
-from minifbi.autograd.functions import multiply
-from minifbi.backends import Array
 from minifbi.errors import ConfigError, ShapeError
 from minifbi.layers import Layer, Step
-from minifbi.layers.fused import ConvBlock
-from minifbi.layers.numerics import watch
-from minifbi.rules import Composite, Flow, Rule, get_rule, propagate, stabilize
+from minifbi.numerics import watch
+from minifbi.rules import Composite, Rule, walk
 
 STARTS = ("target", "logits", "predicted")
 REDUCTIONS = ("sum", "mean")
 
 
-class Relevance(Tensor):
-    """a_i^- = a_{i-1}^+ * ratio, Eq. (2): a Tensor that is multiplied out when it is looked at.
-
-    Eq. (3) needs only |x - x * ratio|, which one kernel computes without writing
-    the product to memory; everything else sees an ordinary Tensor.
-
-    Attributes
-    ----------
-    x, ratio : Tensor
-        The two factors.  Only made while the tape is written: under ``no_grad()`` the relevance
-        pass returns plain products.
-    """
-
-    __slots__ = ("_product", "ratio", "x")
-
-    def __init__(self, x: Tensor, ratio: Tensor) -> None:
-        self.x, self.ratio = x, ratio
-        self._product: Tensor | None = None
-        self.backend, self.grad = x.backend, None
-
-    def _multiplied(self) -> Tensor:
-        if self._product is None:
-            with enable_grad():  # as when the pass was made, whoever looks now
-                self._product = self.x * self.ratio
-        return self._product
-
-    @property
-    def data(self) -> Array:  # type: ignore[override]
-        """The product."""
-        return self._multiplied().data
-
-    @property
-    def node(self) -> Any:  # type: ignore[override]
-        """The product's entry on the tape."""
-        return self._multiplied().node
-
-    @property
-    def requires_grad(self) -> bool:  # type: ignore[override]
-        """Whether a gradient flows through the product."""
-        return self.x.requires_grad or self.ratio.requires_grad
-
-
-def l1_difference(relevance: Relevance, count: int) -> Tensor:
-    """Sum of |a_{i-1}^+ - a_i^-| = |x - x * ratio| over all units, divided by `count`.
-
-    With sigma = sign(x - x * ratio) the gradients are sigma * (1 - ratio) / count at x
-    and -sigma * x / count at the ratio.
-
-    Parameters
-    ----------
-    relevance : Relevance
-        a_i^-, with its factors x and ratio.
-    count : int
-        The batch size, or the number of elements, by the reduction of Eq. (3).
-
-    Returns
-    -------
-    Tensor, shape ()
-    """
-    backend, x, ratio = relevance.backend, relevance.x.data, relevance.ratio.data
-    return record(
-        backend.l1_difference(x, ratio) / count,
-        (relevance.x, relevance.ratio),
-        lambda g: backend.l1_difference_backward(x, ratio, g / count),
-        "l1_difference",
-    )
-
-
-def forward_pass(model: Layer, x: Any, fused: bool = False) -> list[Step]:
+def forward_pass(model: Layer, x: Any) -> list[Step]:
     """Step 1, Eq. (1): apply the model and keep every a_i^+.
 
     Parameters
     ----------
     model : Layer
+        A network, or a single layer.
     x : Tensor or array, shape (N, C, H, W)
-    fused : bool
-        Run convolution, ReLU and pooling as one step: the same numbers, faster.
+        Images, in [0, 1].
 
     Returns
     -------
     list of Step
-        One a layer (or fused block), first to last: ``step.x`` is a_{i-1}^+,
-        ``steps[-1].z`` are the logits.
+        One per layer, first to last: ``step.x`` is a_{i-1}^+, ``steps[-1].z`` are the logits.
     """
-    return model.trace(x, fused=fused)
+    return model.trace(model.as_input(x))
 
 
 def start_ratio(logits: Tensor, start: str = "target", labels: Any = None) -> Tensor:
@@ -167,7 +93,6 @@ def relevance_pass(
     steps: Sequence[Step],
     start: str = "target",
     labels: Any = None,
-    stabilizer: float = 0.0,
     rule: str | Rule | Composite = "zero",
 ) -> dict[str, Tensor]:
     """Step 2, Eq. (2): from the last layer to the first, collect every a_i^-.
@@ -178,12 +103,10 @@ def relevance_pass(
         The forward pass.
     start, labels
         See :func:`start_ratio`.
-    stabilizer : float
-        0 for the exact LRP-0 of the paper, carried as a ratio so that nothing
-        is divided; eps > 0 for the divided form R / (z + eps * sign(z)).
     rule : str, Rule or Composite
-        Another rule of relevance propagation instead of LRP-0, by name (``"epsilon:0.05"``) or
-        as an object; see :func:`minifbi.rules.get_rule`.
+        "zero" is LRP-0, the paper's rule, carried as a ratio so that nothing is divided.
+        Another rule goes by its name, such as ``"epsilon:0.05"`` for the divided form
+        R / (z + 0.05 sign(z)), or as an object; see :func:`minifbi.rules.get_rule`.
 
     Returns
     -------
@@ -194,71 +117,23 @@ def relevance_pass(
     Raises
     ------
     ConfigError
-        If an option is outside its values, or a stabiliser is to act inside a fused
-        block, where no place is left for it, or a stabiliser is given for a rule that
-        brings its own.
+        If an option is outside its values, or there are no layers.
     """
-    if not stabilizer >= 0 or not np.isfinite(stabilizer):
-        raise ConfigError(f"stabilizer={stabilizer!r}: expected a number, at least 0")
     if not steps:
-        raise ConfigError("the relevance pass needs at least one layer")
-    ratio = start_ratio(steps[-1].z, start, labels)
-    composite = get_rule(rule)
-    if not composite.exact:
-        check_rule(rule, stabilizer)
-        return _relevance_pass_by(composite, steps, ratio)
+        raise ConfigError("the model has no layers; a relevance pass needs at least one")
     relevances: dict[str, Tensor] = {}
-    for step in reversed(steps):
-        if stabilizer and step.layer.proportional:
-            if isinstance(step.layer, ConvBlock):
-                raise ConfigError(
-                    "a stabiliser needs the output of every layer: call forward_pass(model, x) "
-                    "without fused=True"
-                )
-            ratio = stabilize(ratio, step.z, stabilizer)
-        ratio = step.relevance(ratio)  # W_i^T( a_{i+1}^- / a_i^+ )
+    for passage in walk(steps, start_ratio(steps[-1].z, start, labels), rule):
+        step = passage.step
         if step.layer.functional:
-            product = Relevance if is_grad_enabled() else multiply
-            relevances[step.name] = product(step.x, ratio)  # a_i^- = x * ratio, Eq. (2)
-    return dict(reversed(relevances.items()))
-
-
-def check_rule(rule: str | Rule | Composite, stabilizer: float = 0.0) -> None:
-    """Raise ConfigError unless there is such a rule, and the stabiliser has a meaning for it.
-
-    Parameters
-    ----------
-    rule : str, Rule or Composite
-    stabilizer : float
-    """
-    if stabilizer and not get_rule(rule).exact:
-        raise ConfigError(
-            f"stabilizer={stabilizer:g} belongs to the rule 'zero', and {rule} brings its own; "
-            "leave it 0, or write for example rule='epsilon:0.01'"
-        )
-    get_rule(rule)
-
-
-def _relevance_pass_by(
-    composite: Composite, steps: Sequence[Step], ratio: Tensor
-) -> dict[str, Tensor]:
-    """The relevance pass where layers follow other rules than that of Eq. (2)."""
-    relevances: dict[str, Tensor] = {}
-    flow = Flow(ratio)
-    for step, rule in zip(reversed(steps), reversed(composite.rules(steps)), strict=True):
-        flow = propagate(step, flow, rule)
-        if step.layer.functional:
-            if flow.is_ratio and is_grad_enabled():
-                relevances[step.name] = Relevance(step.x, flow.values)
-            else:
-                relevances[step.name] = flow.relevance(step.x)
+            # a_i^- = a_{i-1}^+ * W_i^T( a_{i+1}^- / a_i^+ )
+            relevances[step.name] = passage.below.relevance(step.x)
     return dict(reversed(relevances.items()))
 
 
 def fbi_terms(
     steps: Sequence[Step], relevances: Mapping[str, Tensor], reduction: str = "sum"
 ) -> dict[str, Tensor]:
-    """The terms L_1(a_{i-1}^+, a_i^-) of Eq. (3), one a functional layer.
+    """The terms L_1(a_{i-1}^+, a_i^-) of Eq. (3), one per functional layer.
 
     Parameters
     ----------
@@ -284,16 +159,42 @@ def fbi_terms(
     terms = {}
     for step in steps:
         if step.layer.functional:
-            a_minus = relevances[step.name]
-            count = step.x.shape[0] if reduction == "sum" else step.x.size
-            if isinstance(a_minus, Relevance):
-                terms[step.name] = l1_difference(a_minus, count)
-            else:  # a rule that gives relevance to zeros, or someone's own
-                terms[step.name] = (step.x - a_minus).abs().sum() * (1.0 / count)
-            look = watch(step.name, step.layer, step.x.backend)
+            a_plus, a_minus = step.inputs[0], relevances[step.name]
+            count = len(a_plus.data) if reduction == "sum" else a_plus.size
+            terms[step.name] = l1_difference(a_plus, a_minus, count)
+            look = watch(step.name, step.layer, a_plus.backend)
             if look:
                 look.term(terms[step.name].data)
     return terms
+
+
+def l1_difference(a_plus: Tensor, a_minus: Tensor, count: int) -> Tensor:
+    """L_1(a_{i-1}^+, a_i^-) of Eq. (3): sum of |a_{i-1}^+ - a_i^-| over all units, / `count`.
+
+    Parameters
+    ----------
+    a_plus, a_minus : Tensor, one shape
+        a_{i-1}^+ and a_i^-.
+    count : int
+        The batch size, or the number of elements, by the reduction of Eq. (3).
+
+    Returns
+    -------
+    Tensor, shape ()
+    """
+    product = a_minus.node
+    if product is None or product.name != "multiply" or product.inputs[0] is not a_plus:
+        return (a_plus - a_minus).abs().sum() * (1.0 / count)
+    # The tape says that a_i^- = a_{i-1}^+ * ratio, Eq. (2).  So |x - x * ratio| has, for
+    # sigma = sign(x - x * ratio), the gradients sigma * (1 - ratio) at x and -sigma * x at the
+    # ratio, which one kernel computes together.
+    backend, x, ratio = a_plus.backend, a_plus.data, product.inputs[1].data
+    return record(
+        backend.l1_difference(x, ratio) / count,
+        product.inputs,
+        lambda g: backend.l1_difference_backward(x, ratio, g / count),
+        "l1_difference",
+    )
 
 
 def fbi_loss(terms: Mapping[str, Tensor]) -> Tensor:
@@ -339,7 +240,13 @@ def objective(task_loss: Tensor, fbi: Tensor, fbi_weight: float) -> Tensor:
         If lambda is not in [0, 1].
     """
     check_fbi_weight(fbi_weight)
-    return task_loss * (1.0 - fbi_weight) + fbi * fbi_weight
+    rest = 1.0 - fbi_weight
+    return record(
+        task_loss.data * rest + fbi.data * fbi_weight,
+        (task_loss, fbi),
+        lambda g: (g * rest, g * fbi_weight),
+        "objective",
+    )
 
 
 def check_fbi_weight(fbi_weight: float) -> None:

@@ -43,6 +43,7 @@ def our_steps(spec: dict[str, Any]) -> tuple[Steps, Callable[[], tuple[float, di
     """The steps as minifbi runs them."""
     from minifbi.autograd import Tensor, no_grad
     from minifbi.backends import get_backend
+    from minifbi.fusion import fuse
     from minifbi.models import build_model
     from minifbi.optim import Adam
     from minifbi.training import set_threads, three_step
@@ -59,24 +60,25 @@ def our_steps(spec: dict[str, Any]) -> tuple[Steps, Callable[[], tuple[float, di
         spec["model"], input_shape=x.shape[1:], backend=spec["backend"], **spec["options"]
     )
     model.load_state_dict(state)
+    model = fuse(model)
     weight = spec["fbi_weight"]
 
     def inference() -> Any:
         with no_grad():
-            return model.trace(x, fused=True)[-1].z.data
+            return model(x).data
 
     def training(active: bool) -> Callable[[], float]:
         optimizer = Adam(model.parameters(), lr=1e-3)
 
         def step() -> float:
-            losses = three_step(model, x, labels, fbi_weight=weight, fbi_active=active)
+            losses = three_step(model, x, labels, weight=weight, active=active)
             optimizer.step()
             return losses.loss.item()
 
         return step
 
     def gradients() -> tuple[float, dict[str, Any]]:
-        losses = three_step(model, x, labels, fbi_weight=weight)
+        losses = three_step(model, x, labels, weight=weight)
         found = {n: p.backend.to_numpy(p.grad) for n, p in model.parameters().items()}
         return losses.loss.item(), found
 

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from minifbi.autograd import no_grad
 from minifbi.errors import ConfigError, DataError, ShapeError
+from minifbi.fusion import fuse
 from minifbi.layers import Sequential
 from minifbi.layers.base import evaluating
 
@@ -124,7 +125,7 @@ def predict(model: Sequential, images: Floats, batch_size: int = 250) -> Floats:
     parts = []
     with evaluating(model), no_grad():
         for begin in range(0, len(images), batch_size):
-            logits = model.trace(images[begin : begin + batch_size], fused=True)[-1].z
+            logits = fuse(model)(images[begin : begin + batch_size])
             parts.append(np.array(logits.numpy(), dtype=np.float64))
     return np.concatenate(parts)
 

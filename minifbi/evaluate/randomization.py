@@ -88,7 +88,7 @@ def randomization(
     """
     pixels = check_images(images)
     chosen = check_classes(classes, len(pixels))
-    layers = [(name, layer) for name, layer in model.named_layers() if layer.own_parameters()]
+    layers = [(name, layer) for name, layer in model.named_layers() if layer.own_parameters]
     if not layers:
         raise ConfigError("the model has no parameters, so there is nothing to randomise")
     rng = np.random.default_rng(seed)
@@ -126,7 +126,7 @@ def parameters_kept(model: Layer) -> Iterator[None]:
 
 def _randomize(layer: Layer, rng: np.random.Generator) -> None:
     """Fresh parameters, as an untrained layer has them."""
-    for parameter in layer.own_parameters().values():
+    for parameter in layer.own_parameters.values():
         shape = parameter.shape
         fresh = he_normal(shape, math.prod(shape[1:]), rng) if len(shape) > 1 else np.zeros(shape)
         parameter.data = parameter.backend.asarray(fresh, parameter.dtype)

@@ -16,7 +16,6 @@ from minifbi.cli import Parser, run_command
 from minifbi.datasets import Dataset
 from minifbi.errors import ConfigError
 from minifbi.explain import EXPLAINERS, LRP, conservation_report, get_explainer
-from minifbi.fbi import forward_pass
 
 PROG = "minifbi.explain"
 SPLITS = ("train", "validation", "test")
@@ -121,7 +120,7 @@ def explain(options: argparse.Namespace) -> int:
     dataset = load_run_data(meta, getattr(options, "data_dir", None))
     images, labels = pick(dataset, options.split, options.index, model.dtype)
     with no_grad():
-        logits = forward_pass(model, images, fused=True)[-1].z
+        logits = model(images)
         scores, probabilities = logits.numpy(), softmax(logits).numpy()
     rows, chosen, titles = [], [], []
     for i, (index, label) in enumerate(zip(options.index, labels, strict=True)):

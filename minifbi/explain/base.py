@@ -12,9 +12,10 @@ from minifbi.autograd import no_grad
 from minifbi.autograd.classification import check_labels
 from minifbi.errors import ConfigError, DataError, ShapeError
 from minifbi.fbi import forward_pass, start_ratio
+from minifbi.fusion import fuse
 from minifbi.layers import Layer
 from minifbi.layers.base import evaluating
-from minifbi.rules import Composite, Flow, get_rule, propagate
+from minifbi.rules import Composite, get_rule, walk
 
 Floats = NDArray[Any]
 
@@ -117,13 +118,12 @@ def relevance_at_pixels(
     values : ndarray, shape (N, C, H, W)
     is_ratio : bool
     """
-    steps = forward_pass(model, images, fused=rule.exact)
+    steps = forward_pass(fuse(model, rule), images)
     if not steps:
         raise ConfigError("the model has no layers, so there is nothing to explain")
-    flow = Flow(start_ratio(steps[-1].z, "target", classes))
-    for step, own in zip(reversed(steps), reversed(rule.rules(steps)), strict=True):
-        flow = propagate(step, flow, own)
-    return np.array(flow.values.numpy()), flow.is_ratio
+    for passage in walk(steps, start_ratio(steps[-1].z, "target", classes), rule):
+        arrived = passage.at_input
+    return np.array(arrived.values.numpy()), arrived.is_ratio
 
 
 def gradient_at_pixels(model: Layer, images: Floats, classes: NDArray[Any]) -> Floats:
@@ -133,6 +133,6 @@ def gradient_at_pixels(model: Layer, images: Floats, classes: NDArray[Any]) -> F
 
 def logits_of(model: Layer, images: Floats, classes: NDArray[Any]) -> Floats:
     """The logit of each image's class: shape (N,)."""
-    logits = forward_pass(model, images, fused=True)[-1].z
+    logits = forward_pass(fuse(model), images)[-1].z
     check_labels(classes, *logits.shape)
     return np.asarray(logits.numpy()[np.arange(len(classes)), classes])

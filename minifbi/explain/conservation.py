@@ -14,7 +14,7 @@ from minifbi.explain.base import check_batch, check_classes
 from minifbi.fbi import forward_pass, start_ratio
 from minifbi.layers import Layer
 from minifbi.layers.base import evaluating
-from minifbi.rules import Book, Composite, Flow, Rule, get_rule, propagate
+from minifbi.rules import Book, Composite, Rule, get_rule, walk
 from minifbi.rules.flow import per_sample
 
 Sums = NDArray[np.float64]
@@ -151,12 +151,11 @@ def conservation_report(
         steps = forward_pass(model, pixels)
         if not steps:
             raise ConfigError("the model has no layers, so there is nothing to explain")
-        flow = Flow(start_ratio(steps[-1].z, "target", chosen))
-        for step, own in zip(reversed(steps), reversed(composite.rules(steps)), strict=True):
-            book = Book(step.x.shape[0])
-            above = per_sample(flow.relevance(step.z))
-            flow = propagate(step, flow, own, book)
-            below = per_sample(flow.relevance(step.x))
-            name = PASSES_ON if own is None else str(own)
+        start = start_ratio(steps[-1].z, "target", chosen)
+        for passage in walk(steps, start, composite, books=True):
+            step, book = passage.step, passage.book or Book(0)
+            above = per_sample(passage.above.relevance(step.z))
+            below = sum(per_sample(passage.below.relevance(x)) for x in step.inputs)
+            name = PASSES_ON if passage.rule is None else str(passage.rule)
             balances.append(LayerBalance(step.name, name, above, below, book.bias, book.stabilizer))
     return ConservationReport(tuple(balances), chosen.astype(np.int64))

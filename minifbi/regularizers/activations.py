@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from minifbi.autograd import Tensor, record
 from minifbi.errors import ConfigError
 from minifbi.fbi import REDUCTIONS, fbi_loss, fbi_terms, objective, relevance_pass
-from minifbi.regularizers.base import Batch, Regularizer, total
+from minifbi.regularizers.base import ZERO, Batch, Regularizer, total
 from minifbi.rules import Composite, Rule, get_rule
 
 
@@ -20,7 +20,7 @@ class FBI(Regularizer):
 
     Parameters
     ----------
-    start, stabilizer, rule
+    start, rule
         See :func:`minifbi.fbi.relevance_pass`.
     reduction
         See :func:`minifbi.fbi.fbi_terms`.
@@ -33,19 +33,13 @@ class FBI(Regularizer):
         self,
         start: str = "target",
         reduction: str = "sum",
-        stabilizer: float = 0.0,
         rule: str | Rule | Composite = "zero",
     ) -> None:
-        self.start, self.reduction, self.stabilizer = start, reduction, stabilizer
-        self.rule = get_rule(rule)
-        # inside a fused block neither a stabiliser nor another rule has a place
-        self.fused = stabilizer == 0 and self.rule.exact
+        self.start, self.reduction, self.rule = start, reduction, get_rule(rule)
 
     def terms(self, batch: Batch) -> dict[str, Tensor]:
-        relevances = relevance_pass(
-            batch.steps, self.start, batch.labels, self.stabilizer, self.rule
-        )
-        return fbi_terms(batch.steps, relevances, self.reduction)
+        relevances = relevance_pass(batch.steps, self.start, batch.labels, self.rule)  # Eq. (2)
+        return fbi_terms(batch.steps, relevances, self.reduction)  # Eq. (3)
 
     def penalty(self, terms: Mapping[str, Tensor]) -> Tensor:
         return fbi_loss(terms)  # Eq. (3)
@@ -78,6 +72,7 @@ class L1(Regularizer):
 
     label = "L1 penalty"
     default_weight = 0.001
+    rule = ZERO
 
     def __init__(self, reduction: str = "sum") -> None:
         if reduction not in REDUCTIONS:

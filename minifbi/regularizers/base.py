@@ -12,6 +12,9 @@ import numpy as np
 from minifbi.autograd import Tensor
 from minifbi.errors import ConfigError
 from minifbi.layers import Sequential, Step
+from minifbi.rules import Composite, get_rule
+
+ZERO = get_rule("zero")
 
 
 @dataclass
@@ -61,15 +64,17 @@ class Regularizer:
         The weight w of the objective if nobody gives one.
     needs_masks : bool
         Whether :attr:`Batch.masks` must be there.
-    fused : bool
-        Whether the forward pass may run a convolution, its ReLU and its pooling as one step
-        (faster).  False for a regularizer that looks at what lies between them.
+    rule : Composite or None
+        The rule of the relevance pass that it makes, if it makes one; else LRP-0.  It looks at
+        the inputs of convolution and dense layers only, so that a compiled backend may run a
+        convolution, its ReLU and its pooling as one step, where the rule is LRP-0.  None: it
+        looks at every layer, and nothing is rewritten.
     """
 
     label = "penalty"
     default_weight = 1.0
     needs_masks = False
-    fused = True
+    rule: Composite | None = None
 
     def terms(self, batch: Batch) -> dict[str, Tensor]:
         """The summands of the penalty, by a name each (a layer's, for example), shape () each.

@@ -17,7 +17,8 @@ from minifbi.autograd import Tensor, softmax
 from minifbi.errors import ConfigError, ShapeError
 from minifbi.fbi import start_ratio
 from minifbi.layers import Step
-from minifbi.regularizers.base import Batch, Regularizer
+from minifbi.regularizers.base import ZERO, Batch, Regularizer
+from minifbi.rules import walk
 
 
 def input_gradient(steps: Sequence[Step], start: Tensor) -> Tensor:
@@ -36,9 +37,8 @@ def input_gradient(steps: Sequence[Step], start: Tensor) -> Tensor:
     Tensor, shape of the images (N, C, H, W)
         df/dx, for each image its own.
     """
-    for step in reversed(steps):
-        start = step.relevance(start)
-    return start
+    *_, first = walk(steps, start)
+    return first.at_input.values
 
 
 class InputGradient(Regularizer):
@@ -55,6 +55,7 @@ class InputGradient(Regularizer):
 
     label = "input-gradient penalty"
     default_weight = 1.0
+    rule = ZERO
 
     def terms(self, batch: Batch) -> dict[str, Tensor]:
         y = batch.logits
@@ -83,6 +84,7 @@ class RightReasons(Regularizer):
     label = "right-reasons penalty"
     default_weight = 0.1
     needs_masks = True
+    rule = ZERO
 
     def terms(self, batch: Batch) -> dict[str, Tensor]:
         y = batch.logits

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from minifbi.autograd import Tensor, log_softmax, no_grad
 from minifbi.errors import ConfigError, ShapeError
 from minifbi.fbi import forward_pass, start_ratio
-from minifbi.regularizers.base import Batch, Regularizer
+from minifbi.regularizers.base import ZERO, Batch, Regularizer
 from minifbi.regularizers.gradients import input_gradient
 
 
@@ -42,6 +42,7 @@ class SaliencyGuided(Regularizer):
 
     label = "saliency-guided loss"
     default_weight = 0.1
+    rule = ZERO
 
     def __init__(self, share: float = 0.5, absolute: bool = True) -> None:
         if not 0 < share < 1:
@@ -54,7 +55,7 @@ class SaliencyGuided(Regularizer):
             gradient = input_gradient(batch.steps, start_ratio(y, "target", batch.labels))
         masked = self.mask(images.numpy(), gradient.numpy(), batch.rng)
         x = Tensor(masked, backend=images.backend, dtype=images.dtype)
-        other = forward_pass(batch.model, x, fused=True)[-1].z
+        other = forward_pass(batch.model, x)[-1].z
         log_p, log_q = log_softmax(y), log_softmax(other)
         divergence = (log_p.exp() * (log_p - log_q)).sum() * (1.0 / len(batch))
         return {"divergence": divergence}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from minifbi.autograd import Tensor
-from minifbi.regularizers.base import Batch, Regularizer
+from minifbi.regularizers.base import ZERO, Batch, Regularizer
 
 
 class L2(Regularizer):
@@ -20,6 +20,7 @@ class L2(Regularizer):
 
     label = "L2 penalty"
     default_weight = 0.01
+    rule = ZERO
 
     def terms(self, batch: Batch) -> dict[str, Tensor]:
         return {

@@ -10,6 +10,7 @@ from minifbi.autograd import Tensor, cross_entropy, no_grad
 from minifbi.backends import Array
 from minifbi.datasets import Split
 from minifbi.fbi import forward_pass
+from minifbi.fusion import fuse
 from minifbi.layers import Sequential
 from minifbi.layers.base import evaluating
 from minifbi.regularizers import Batch, Regularizer
@@ -40,9 +41,10 @@ def evaluate(
     """
     hits, losses, sizes = [], [], []
     with evaluating(model), no_grad():
+        fast = fuse(model)
         for begin in range(0, len(split), batch_size):
             x, labels = split.batch(slice(begin, begin + batch_size), model.dtype)
-            logits = model.trace(x, fused=True)[-1].z
+            logits = fast(x)
             hits.append(count_hits(logits, labels))
             losses.append(cross_entropy(logits, labels).data)
             sizes.append(len(labels))
@@ -84,7 +86,7 @@ def evaluate_penalty(
         for begin in range(0, len(split), batch_size):
             part = slice(begin, begin + batch_size)
             x, labels = split.batch(part, model.dtype)
-            steps = forward_pass(model, x, fused=regularizer.fused)
+            steps = forward_pass(fuse(model, regularizer.rule), x)
             batch = Batch(model, steps, labels, None if masks is None else masks[part], rng)
             penalty += regularizer.penalty(regularizer.terms(batch)).item() * len(labels)
     return penalty / len(split)

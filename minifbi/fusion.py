@@ -1,0 +1,145 @@
+"""Speed as a rewriting of the model: convolution, ReLU and max-pooling become one layer.
+
+Training spends much of its time carrying large maps to and from memory: the
+convolution writes one, the bias, the ReLU and the pooling each read and write
+one.  A block hands all of it to the backend at once, which may add the bias and
+rectify while the numbers still are in registers.  It is a layer with weights like
+another (:mod:`minifbi.layers.linear`), with a gate behind its map::
+
+    forward               a, winners = pool(relu(map(x, W) + b))
+    way back of a gate    s = unpool(g * [a > 0])
+    adjoint of forward    dL/dx = map_T(s, W);  dL/dW = map_W(x, s)    for g = dL/da
+    relevance             c = map_T(s, W)                              for g = the ratio
+    J u                   [a > 0] * (map(u, W) at the winners)
+
+The pooled activation serves as the gate: a winner is active just when its maximum is
+positive, and where all of a window is inactive nothing passes.
+
+The readable layers are the reference, and tests hold the two equal.  The blocks hold the very
+layers of the model: parameters, names and random states are shared, and what is saved,
+printed and looked at is the model itself.  The numpy backend runs the model as it is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from minifbi.backends import Array, Backend, output_size
+from minifbi.errors import ShapeError
+from minifbi.layers import Conv2d, Layer, Linear, MaxPool2d, ReLU, Residual, Sequential
+from minifbi.layers.base import Gradients
+from minifbi.rules import Composite, get_rule
+
+
+def fuse(model: Layer, rule: str | Composite | None = "zero") -> Layer:
+    """The model that a compiled backend runs in the place of `model`: the same numbers, faster.
+
+    Parameters
+    ----------
+    model : Layer
+    rule : str, Composite or None
+        The rule of the relevance pass that is to come.  A rule other than LRP-0 asks for the
+        output of every layer, so nothing is rewritten; nor for None, which says that
+        somebody looks at every layer.
+
+    Returns
+    -------
+    Layer
+        `model` itself where nothing is to be rewritten; else a container that shares its layers.
+    """
+    if not model.backend.fuses or rule is None or not get_rule(rule).exact:
+        return model
+    return _rewritten(model)
+
+
+def _rewritten(model: Layer) -> Layer:
+    if type(model) is Residual:
+        return Residual(
+            _blocks(model.chain),
+            shortcut=None if model.shortcut is None else _rewritten(model.shortcut),
+        )
+    if type(model) is Sequential:
+        return Sequential(_blocks(model.layers))
+    return model
+
+
+def _blocks(layers: Mapping[str, Layer]) -> dict[str, Layer]:
+    """A chain with each Conv2d, ReLU (and MaxPool2d) in a row replaced by a ConvBlock.
+
+    A block has the name of its convolution.
+    """
+    chain, found = list(layers.items()), {}
+    while chain:
+        (name, layer), *chain = chain
+        kinds = [type(part) for part in (layer, *(part for _, part in chain[:2]))]
+        pool = None
+        if kinds[:2] == [Conv2d, ReLU]:
+            chain.pop(0)
+            if kinds[2:] == [MaxPool2d]:
+                pool = chain.pop(0)
+            found[name] = ConvBlock(layer, pool)  # type: ignore[arg-type]
+        else:
+            found[name] = _rewritten(layer)
+    return found
+
+
+class ConvBlock(Linear):
+    """Conv2d, ReLU and, optionally, MaxPool2d in one.
+
+    Parameters
+    ----------
+    conv : Conv2d
+        Its parameters are the block's.
+    pool : (str, MaxPool2d), optional
+        With its name, for error messages.
+    """
+
+    def __init__(self, conv: Conv2d, pool: tuple[str, Layer] | None = None) -> None:
+        super().__init__()
+        self.conv, self.pool = conv, pool
+        self.own_parameters = conv.own_parameters
+        self.pool_window: Any = None if pool is None else pool[1].window  # type: ignore[attr-defined]
+
+    def __repr__(self) -> str:
+        return f"ConvBlock({self.conv!r}, {self.pool and self.pool[1]!r})"
+
+    def check_input(self, shape: tuple[int, ...]) -> None:
+        self.conv.check_input(shape)
+        if self.pool is not None:
+            name, pool = self.pool
+            try:
+                pool.check_input((shape[0], self.conv.out_channels, *self._size(shape[2:])))
+            except ShapeError as error:
+                raise ShapeError(f"layer {name!r}: {error}") from None
+
+    def _size(self, size: Any) -> tuple[int, int]:
+        """Height and width of the convolution's output."""
+        return output_size(size, *self.conv.window)
+
+    def _spread(self, backend: Backend, g: Array, saved: Any) -> Array:
+        """The way back through pooling and ReLU: from the block's output to the convolution's."""
+        x, _, _, a, winners = saved
+        return backend.relu_unpool(g, a, winners, self.pool_window, self._size(x.shape[2:]))
+
+    def forward(
+        self, backend: Backend, x: Array, weight: Array, bias: Array | None = None
+    ) -> tuple[Array, Any]:
+        _, stride, padding = self.conv.window
+        a, winners = backend.conv2d_relu_pool(x, weight, bias, stride, padding, self.pool_window)
+        return a, (x, weight, bias is not None, a, winners)
+
+    def backward(self, backend: Backend, grad: Array, saved: Any, needs_x: bool) -> Gradients:
+        x, weight, has_bias, a, _ = saved
+        s = self._spread(backend, grad, saved)
+        gradients = self.conv.backward(backend, s, (x, weight, False), needs_x)
+        # what the pooling sent back is a sum over fewer numbers than s
+        return (*gradients, backend.bias_gradient(grad, a)) if has_bias else gradients
+
+    def relevance(self, backend: Backend, ratio: Array, saved: Any) -> Array:
+        return self.conv.relevance(backend, self._spread(backend, ratio, saved), saved[:3])
+
+    def jvp(self, backend: Backend, u: Array, saved: Any) -> Array:
+        _, weight, _, a, winners = saved
+        _, stride, padding = self.conv.window
+        return backend.conv2d_gather(u, weight, stride, padding, a, winners, self.pool_window)
