@@ -16,7 +16,7 @@ import numpy as np
 from minifbi.backends import Backend, get_backend, output_size
 from minifbi.errors import ConfigError, ShapeError
 from minifbi.layers import AvgPool2d, Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU, Sequential
-from minifbi.layers.init import make_rng
+from minifbi.layers.linear import make_rng
 
 
 class _Builder:

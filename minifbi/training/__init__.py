@@ -7,7 +7,6 @@ from minifbi.training.folder import default_folder
 from minifbi.training.gate import Gate
 from minifbi.training.loading import load_model
 from minifbi.training.lock import RunFolderError
-from minifbi.training.regularized_step import regularized_step
 from minifbi.training.run import resume, train
 from minifbi.training.threads import set_threads
 from minifbi.training.three_step import Losses, three_step
@@ -24,7 +23,6 @@ __all__ = [
     "evaluate_penalty",
     "load_checkpoint",
     "load_model",
-    "regularized_step",
     "resume",
     "save_checkpoint",
     "set_threads",

@@ -11,9 +11,10 @@ from typing import Any
 
 from minifbi.backends import BACKEND_NAMES
 from minifbi.errors import ConfigError
-from minifbi.fbi import REDUCTIONS, STARTS, check_fbi_weight, check_rule
+from minifbi.fbi import REDUCTIONS, STARTS, check_fbi_weight
 from minifbi.models import MODELS
 from minifbi.optim import DEFAULT_LR, OPTIMIZERS, SCHEDULES
+from minifbi.rules import get_rule
 from minifbi.regularizers import check_weight, get_regularizer, regularizer_names
 
 LARGEST = 2**62
@@ -132,7 +133,7 @@ class TrainConfig:
         check_fbi_weight(self.fbi_weight)
         if not isinstance(self.fbi_rule, str):
             raise ConfigError(f"fbi_rule={self.fbi_rule!r}: expected the name of a rule")
-        check_rule(self.fbi_rule, self.fbi_stabilizer)
+        get_rule(self.fbi_rule)
         self._check_regularizer()
         if self.fbi_gate > 1:
             raise ConfigError(f"fbi_gate={self.fbi_gate!r}: an accuracy, expected 0 to 1")

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from minifbi.errors import NonFiniteError
-from minifbi.layers import Sequential, check_numerics
+from minifbi.layers import Sequential
+from minifbi.numerics import check_numerics
 from minifbi.training.config import TrainConfig
 
 T = TypeVar("T")

@@ -37,7 +37,7 @@ def make_optimizer(config: TrainConfig, model: Sequential) -> Optimizer:
 
 def make_fbi(config: TrainConfig) -> FBI:
     """The FBI loss with the configuration's options, to train with or to measure."""
-    return FBI(config.fbi_start, config.fbi_reduction, config.fbi_stabilizer, rule=config.fbi_rule)
+    return FBI(config.fbi_start, config.fbi_reduction, config.fbi_rule)
 
 
 def make_regularizer(config: TrainConfig, dataset: Dataset) -> Regularizer:

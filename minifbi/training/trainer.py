@@ -13,6 +13,7 @@ import numpy as np
 from minifbi.backends.cupy_device import clear_device_errors
 from minifbi.datasets import Dataset, Split
 from minifbi.errors import CheckpointError, NonFiniteError, ShapeError
+from minifbi.fusion import fuse
 from minifbi.layers import Sequential
 from minifbi.optim import learning_rate
 from minifbi.training.config import TrainConfig
@@ -23,7 +24,6 @@ from minifbi.training.from_config import make_fbi, make_model, make_optimizer, m
 from minifbi.training.gate import Gate
 from minifbi.training.meta import read_history
 from minifbi.training.progress import Progress
-from minifbi.training.regularized_step import regularized_step
 from minifbi.training.resident import ResidentSplit, bring_near
 from minifbi.training.three_step import Losses, three_step
 
@@ -72,6 +72,7 @@ class Trainer:
         self.config, self.dataset = config, dataset
         self.regularizer = make_regularizer(config, dataset)
         self.model = make_model(config, dataset) if model is None else model
+        self.fast = fuse(self.model, self.regularizer.rule)
         self.optimizer = make_optimizer(config, self.model)
         self.gate = Gate(config.fbi_gate)
         # Not default_rng(seed): the initial weights have used up that stream's beginning.
@@ -200,35 +201,18 @@ class Trainer:
         config = self.config
         x, labels = train.batch(places, self.model.dtype)
         measure = self.step % config.gate_interval == 0
-        if self.trains_fbi:
-            losses = three_step(
-                self.model,
-                x,
-                labels,
-                fbi_weight=config.fbi_weight,
-                fbi_active=self.fbi_active,
-                start=config.fbi_start,
-                reduction=config.fbi_reduction,
-                stabilizer=config.fbi_stabilizer,
-                rule=config.fbi_rule,
-                measure_fbi=measure,
-            )
-        else:
-            masks = getattr(train, "masks", None)
-            losses = regularized_step(
-                self.model,
-                x,
-                labels,
-                self.regularizer,
-                weight=config.penalty_weight,
-                active=self.penalty_active,
-                masks=None if masks is None else masks[indices],
-                # by the step, so that the batches stay those of the other regularizers, and a
-                # resumed run draws the same numbers
-                rng=np.random.default_rng([config.seed, 2, self.step]),
-                fbi=make_fbi(config),
-                measure=measure,
-            )
+        masks = getattr(train, "masks", None)
+        losses = three_step(
+            self.fast,
+            x,
+            labels,
+            self.regularizer,
+            weight=config.penalty_weight,
+            active=self.penalty_active,
+            measure=measure,
+            masks=None if masks is None else masks[indices],
+            rng=np.random.default_rng([config.seed, 2, self.step]),
+        )
         return losses, labels
 
     def _update(
