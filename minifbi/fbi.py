@@ -22,7 +22,7 @@ from minifbi.autograd import Tensor, record
 from minifbi.autograd.classification import class_indices
 from minifbi.errors import ConfigError, ShapeError
 from minifbi.layers import Layer, Step
-from minifbi.numerics import watch
+from minifbi.numerics import Watch, checking
 from minifbi.rules import Composite, Rule, walk
 
 STARTS = ("target", "logits", "predicted")
@@ -162,9 +162,8 @@ def fbi_terms(
             a_plus, a_minus = step.inputs[0], relevances[step.name]
             count = len(a_plus.data) if reduction == "sum" else a_plus.size
             terms[step.name] = l1_difference(a_plus, a_minus, count)
-            look = watch(step.name, step.layer, a_plus.backend)
-            if look:
-                look.term(terms[step.name].data)
+            if checking():
+                Watch(step.name, step.layer, a_plus.backend).term(terms[step.name].data)
     return terms
 
 
@@ -217,8 +216,10 @@ def fbi_loss(terms: Mapping[str, Tensor]) -> Tensor:
     if not terms:
         raise ConfigError("L_FBI needs at least one functional layer (Conv2d or Dense), got none")
     inputs, share = tuple(terms.values()), 1.0 / len(terms)
-    mean = sum(term.data for term in inputs) * share
-    return record(mean, inputs, lambda g: [g * share] * len(inputs), "fbi_loss")
+    total = inputs[0].data
+    for term in inputs[1:]:
+        total = total + term.data
+    return record(total * share, inputs, lambda g: [g * share] * len(inputs), "fbi_loss")
 
 
 def objective(task_loss: Tensor, fbi: Tensor, fbi_weight: float) -> Tensor:

@@ -69,14 +69,8 @@ at (0, 1)
         _checking.reset(token)
 
 
-def is_checking() -> bool:
-    """Whether layers look at their numbers here and now."""
-    return _checking.get()
-
-
-def watch(name: str, layer: Any, backend: Backend) -> Watch | None:
-    """What looks at a layer's numbers, or None where nobody asked for it."""
-    return Watch(name, layer, backend) if _checking.get() else None
+#: Whether layers look at their numbers here and now: ``checking()``.
+checking = _checking.get
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minifbi.autograd.recording import is_grad_enabled
+from minifbi.autograd.recording import recording
 from minifbi.backends import Array, Backend, get_backend
 from minifbi.errors import BackendMismatchError, ShapeError
 
@@ -311,7 +311,7 @@ def record(data: Array, inputs: Sequence[Tensor], backward: BackwardFunction, na
         taped = taped or tensor.requires_grad
         if tensor.backend is not backend:
             check_same_backend(inputs, name)
-    taped = taped and is_grad_enabled()
+    taped = taped and recording()
     result = Tensor.__new__(Tensor)
     if not data.ndim:
         data = backend.xp.asarray(data)  # NumPy gives scalars, not arrays of no dimension

@@ -35,7 +35,7 @@ from minifbi.autograd import Tensor, record
 from minifbi.backends import Array, Backend
 from minifbi.errors import BackendMismatchError, ShapeError
 from minifbi.layers.state import State
-from minifbi.numerics import watch
+from minifbi.numerics import Watch, checking
 
 _data = operator.attrgetter("data")
 Gradients = tuple[Array | None, ...]
@@ -257,11 +257,13 @@ class Layer(State):
         BackendMismatchError, TypeError
             If x is a Tensor of another backend or dtype.
         """
-        backend, dtype = self.backend, self.dtype
         if not isinstance(x, Tensor):
+            backend, dtype = self.backend, self.dtype
             return Tensor(backend.images(x, dtype), backend=backend, dtype=dtype)
-        if self.first_parameter is None:
+        first = self.first_parameter
+        if first is None:
             return x  # nothing here that it could disagree with
+        backend, dtype = first.backend, first.dtype
         if x.backend is not backend:
             raise BackendMismatchError(
                 f"the input lives on backend {x.backend.name!r}, the model on "
@@ -322,7 +324,7 @@ def apply(
         What the layer remembers.
     """
     backend, needs_x = x.backend, x.requires_grad
-    look = watch(name, layer, backend)
+    look = Watch(name, layer, backend) if checking() else None
     if look:
         look.weights()
     z, saved = layer.forward(backend, x.data, *map(_data, parameters))
@@ -356,7 +358,7 @@ def carry_back(
     Tensor, shape of the input
     """
     backend, incoming = ratio.backend, ratio.data
-    look = watch(name, layer, backend)
+    look = Watch(name, layer, backend) if checking() else None
     carried = layer.relevance(backend, incoming, saved)
 
     def backward(g: Array) -> Any:

@@ -67,8 +67,11 @@ class Sequential(Layer):
     def named_layers(self) -> list[tuple[str, Layer]]:
         found = []
         for name, layer in self.layers.items():
+            if not isinstance(layer, Sequential):
+                found.append((name, layer))
+                continue
             for inner, part in layer.named_layers():
-                found.append((f"{name}.{inner}" if inner else name, part))
+                found.append((f"{name}.{inner}", part))
         return found
 
     # ---- Eq. (1), layer by layer -------------------------------------------------------

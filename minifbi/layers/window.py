@@ -11,21 +11,20 @@ from minifbi.errors import ConfigError, ShapeError
 
 
 class Window:
-    """Mixed into layers with a kernel_size, a stride and a padding, pairs (vertical, horizontal)."""
+    """Mixed into layers with a window.
 
-    kernel_size: Pair
-    stride: Pair
-    padding: Pair
+    Attributes
+    ----------
+    kernel_size, stride, padding : (int, int)
+        Vertical, horizontal.
+    window : tuple of the three
+    """
 
     def _init_window(self, kernel_size: Any, stride: Any, padding: Any) -> None:
         self.kernel_size = pair(kernel_size, "kernel_size", 1)
         self.stride = pair(stride, "stride", 1)
         self.padding = pair(padding, "padding", 0)
-
-    @property
-    def window(self) -> tuple[Pair, Pair, Pair]:
-        """Kernel size, stride and padding."""
-        return self.kernel_size, self.stride, self.padding
+        self.window = (self.kernel_size, self.stride, self.padding)
 
     def _check_size(self, shape: tuple[int, ...]) -> None:
         """Raise ShapeError unless the window fits into maps (N, C, H, W)."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from minifbi.autograd import Tensor
 from minifbi.errors import ConfigError
 from minifbi.layers import Step
-from minifbi.numerics import watch
+from minifbi.numerics import Watch, checking
 from minifbi.rules.composite import Composite, get_rule
 from minifbi.rules.flow import Book, Flow, pass_on
 from minifbi.rules.rule import Rule
@@ -88,8 +88,8 @@ def walk(
         above = flows.pop(id(step.z))
         book = Book(len(step.z.data)) if books else None
         below = pass_on(step, above) if own is None else own(step, above, book)
-        look = watch(step.name, step.layer, step.z.backend)
-        if look:
+        if checking():
+            look = Watch(step.name, step.layer, step.z.backend)
             look.relevance(above.values.data, below.values.data)
         for x in step.inputs:
             known = flows.get(id(x))
