@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from minifbi.arguments import whole
 from minifbi.backends import BACKEND_NAMES, backend_status, get_backend
 from minifbi.benchmark.race import RaceError, race
 from minifbi.benchmark.scaling import plot_scaling, scaling
@@ -21,7 +22,7 @@ from minifbi.models import MODELS
 from minifbi.training.checkpoint import write_json
 
 PROG = "minifbi.bench"
-LARGEST_BATCH = 60_000  # as many digits as there are
+LARGEST_BATCH = 60_000  # as many digits as there are; a batch is in memory at once
 
 
 def build_parser() -> Parser:
@@ -85,13 +86,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(argv)
 
     def command() -> int:
-        if min(options.batch) < 1 or options.repeats < 1 or options.threads < 0:
-            raise ConfigError("--batch and --repeats must be at least 1, --threads at least 0")
-        if max(options.batch) > LARGEST_BATCH:
-            raise ConfigError(
-                f"--batch {max(options.batch)}: expected at most {LARGEST_BATCH:,}, as all of a "
-                "batch is in memory at once"
-            )
+        for size in options.batch:
+            whole("--batch", size, 1, LARGEST_BATCH)
+        whole("--repeats", options.repeats, 1)
+        whole("--threads", options.threads, 0)
         for name in options.backend:
             get_backend(name)  # says why, if it cannot run
         if "cupy" in options.backend and len(options.backend) > 1:

@@ -18,12 +18,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from minifbi.arguments import choice, number
 from minifbi.autograd import Tensor, record
 from minifbi.autograd.classification import class_indices
 from minifbi.errors import ConfigError, ShapeError
 from minifbi.layers import Layer, Step
 from minifbi.numerics import Watch, checking
 from minifbi.rules import Composite, Rule, walk
+from minifbi.rules.walk import NO_LAYERS
 
 STARTS = ("target", "logits", "predicted")
 REDUCTIONS = ("sum", "mean")
@@ -71,8 +73,7 @@ def start_ratio(logits: Tensor, start: str = "target", labels: Any = None) -> Te
     ShapeError
         If the logits are not (N, F), or the labels do not fit them.
     """
-    if start not in STARTS:
-        raise ConfigError(f"start={start!r}: expected one of {', '.join(STARTS)}")
+    choice("start", start, STARTS)
     if logits.ndim != 2:
         raise ShapeError(f"the relevance pass starts at logits (N, F), got shape {logits.shape}")
     backend, (n, classes) = logits.backend, logits.shape
@@ -120,7 +121,7 @@ def relevance_pass(
         If an option is outside its values, or there are no layers.
     """
     if not steps:
-        raise ConfigError("the model has no layers; a relevance pass needs at least one")
+        raise ConfigError(NO_LAYERS)
     relevances: dict[str, Tensor] = {}
     for passage in walk(steps, start_ratio(steps[-1].z, start, labels), rule):
         step = passage.step
@@ -154,8 +155,7 @@ def fbi_terms(
     ConfigError
         If the reduction is unknown.
     """
-    if reduction not in REDUCTIONS:
-        raise ConfigError(f"reduction={reduction!r}: expected one of {', '.join(REDUCTIONS)}")
+    choice("reduction", reduction, REDUCTIONS)
     terms = {}
     for step in steps:
         if step.layer.functional:
@@ -240,26 +240,10 @@ def objective(task_loss: Tensor, fbi: Tensor, fbi_weight: float) -> Tensor:
     ConfigError
         If lambda is not in [0, 1].
     """
-    check_fbi_weight(fbi_weight)
-    rest = 1.0 - fbi_weight
+    rest = 1.0 - number("fbi_weight", fbi_weight, 0, 1)
     return record(
         task_loss.data * rest + fbi.data * fbi_weight,
         (task_loss, fbi),
         lambda g: (g * rest, g * fbi_weight),
         "objective",
     )
-
-
-def check_fbi_weight(fbi_weight: float) -> None:
-    """Raise ConfigError unless 0 <= lambda <= 1.
-
-    Parameters
-    ----------
-    fbi_weight : float
-        lambda of Eq. (4).
-    """
-    if not 0 <= fbi_weight <= 1:
-        raise ConfigError(
-            f"fbi_weight={fbi_weight!r}: the lambda of Eq. (4) must lie in [0, 1]; "
-            f"the paper uses 0.001"
-        )

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from minifbi.arguments import choice, refused, whole
 from minifbi.backends import Backend, get_backend, output_size
-from minifbi.errors import ConfigError, ShapeError
+from minifbi.errors import ShapeError
 from minifbi.layers import AvgPool2d, Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU, Sequential
 from minifbi.layers.linear import make_rng
 
@@ -31,7 +32,7 @@ class _Builder:
         bias: bool,
     ) -> None:
         if len(shape) != 3 or min(shape) < 1:
-            raise ConfigError(f"input_shape={shape!r}: expected (channels, height, width)")
+            raise refused("input_shape", shape, "(channels, height, width), each at least 1")
         self.first, self.shape = shape, shape
         self.options: dict[str, Any] = {
             "rng": make_rng(seed),
@@ -66,8 +67,7 @@ class _Builder:
 
     def dense(self, widths: tuple[int, ...], classes: int, first: int) -> Sequential:
         """Flatten, hidden dense layers with ReLU, and the logits."""
-        if classes < 1:
-            raise ConfigError(f"num_classes={classes!r}: expected at least 1")
+        classes = whole("num_classes", classes, 1)
         self.layers["flatten"] = Flatten()
         features = math.prod(self.shape)
         for i, width in enumerate((*widths, classes)):
@@ -126,8 +126,7 @@ def alexnet(
     ShapeError
         If the images are too small for the windows.
     """
-    if width < 1:
-        raise ConfigError(f"width={width!r}: expected an integer, at least 1")
+    width = whole("width", width, 1)
     net = _Builder(input_shape, seed, backend, dtype, bias)
     window = 3 if overlapping_pooling else 2
     net.conv("conv1", 16 * width, kernel=5, padding=2)
@@ -248,6 +247,4 @@ def build_model(name: str, **options: Any) -> Sequential:
     ConfigError
         If there is no model of that name.
     """
-    if name not in MODELS:
-        raise ConfigError(f"unknown model {name!r}: expected one of {', '.join(MODELS)}")
-    return MODELS[name](**options)
+    return MODELS[choice("model", name, MODELS)](**options)

@@ -42,7 +42,7 @@ def test_folder_has_its_own_classes_and_name(tmp_path: Path) -> None:
     assert fashion.class_names[9] == "Ankle boot"
     assert fashion.image_shape == (1, 5, 4)
     assert load_dataset(data_dir=tmp_path).name == "mnist"
-    with pytest.raises(ConfigError, match="num_classes is 0"):
+    with pytest.raises(ConfigError, match="num_classes=0"):
         load_dataset(data_dir=tmp_path, num_classes=0)
 
 

@@ -225,5 +225,5 @@ def test_max_bytes(tmp_path: Path) -> None:
     path = put(tmp_path, RAW)
     assert read_idx(path, max_bytes=60).shape == (5, 4, 3)
     refused(path, "60 bytes", "max_bytes = 59", max_bytes=59)
-    with pytest.raises(ConfigError, match="max_bytes is 0"):
+    with pytest.raises(ConfigError, match="max_bytes=0"):
         read_idx(path, max_bytes=0)

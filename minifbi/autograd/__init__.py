@@ -7,20 +7,6 @@ from minifbi.autograd.gradcheck import GradientReport, check_gradients
 from minifbi.autograd.recording import enable_grad, is_grad_enabled, no_grad
 from minifbi.autograd.tensor import Tensor, record
 
-__all__ = [
-    "GradientReport",
-    "Tensor",
-    "check_gradients",
-    "concatenate",
-    "cross_entropy",
-    "enable_grad",
-    "is_grad_enabled",
-    "log_softmax",
-    "maximum",
-    "minimum",
-    "no_grad",
-    "record",
-    "softmax",
-    "stack",
-    "where",
-]
+__all__ = ["GradientReport", "Tensor", "check_gradients", "concatenate", "cross_entropy"]
+__all__ += ["enable_grad", "is_grad_enabled", "log_softmax", "maximum", "minimum", "no_grad"]
+__all__ += ["record", "softmax", "stack", "where"]

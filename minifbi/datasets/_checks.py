@@ -1,29 +1,14 @@
 """The checks behind :mod:`minifbi.datasets.core`, with the messages they give."""
 
-import operator
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from minifbi.errors import ConfigError, DataError
+from minifbi.errors import DataError
 
 FLOAT_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 IMAGE_DTYPES = (np.dtype(np.uint8), *FLOAT_DTYPES)
-
-
-def check_num_classes(num_classes: int) -> int:
-    """Return `num_classes` as an int of at least 1."""
-    try:
-        count = operator.index(num_classes)
-    except TypeError:
-        count = 0  # refused below, with the value as it was given
-    if count < 1:
-        raise ConfigError(
-            f"num_classes is {num_classes!r}; expected a whole number of at least 1. "
-            "Give the number of classes, for example num_classes=10."
-        )
-    return count
 
 
 def check_images(images: ArrayLike, name: str) -> NDArray[Any]:

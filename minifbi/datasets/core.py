@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from minifbi.arguments import whole
 from minifbi.datasets._checks import (
     FLOAT_DTYPES,
     check_images,
@@ -19,7 +20,6 @@ from minifbi.datasets._checks import (
     check_label_range,
     check_labels,
     check_masks,
-    check_num_classes,
     count_mismatch,
     read_only,
 )
@@ -90,7 +90,7 @@ class Split:
         ConfigError
             If `num_classes` is not a whole number of at least 1.
         """
-        num_classes = check_num_classes(num_classes)
+        num_classes = whole("num_classes", num_classes, 1)
         checked_images = check_images(images, name)
         checked_labels = check_labels(labels, num_classes, name)
         if len(checked_images) != len(checked_labels):
@@ -190,7 +190,7 @@ class Dataset:
 
     def __post_init__(self) -> None:
         """Check that the parts fit together."""
-        check_num_classes(self.num_classes)
+        whole("num_classes", self.num_classes, 1)
         for which, split in (("validation", self.validation), ("test", self.test)):
             if split.images.shape[1:] != self.image_shape:
                 raise DataError(

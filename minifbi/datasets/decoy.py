@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from minifbi.arguments import choice
 from minifbi.datasets.core import Dataset, Split
-from minifbi.errors import ConfigError, DataError
+from minifbi.errors import DataError
 
 __all__ = ["DECOY_SIZE", "add_decoys", "decoy_mnist", "decoy_shade"]
 
@@ -88,8 +89,7 @@ def add_decoys(split: Split, rule: str, *, num_classes: int = 10, seed: Any = 0)
     DataError
         If the images are too small or a label has no shade.
     """
-    if rule not in RULES:
-        raise ConfigError(f"rule={rule!r}: expected one of {', '.join(RULES)}")
+    choice("rule", rule, RULES)
     count, _, height, width = split.images.shape
     if min(height, width) < 2 * DECOY_SIZE:
         raise DataError(

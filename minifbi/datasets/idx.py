@@ -27,7 +27,8 @@ from typing import IO, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from minifbi.errors import ConfigError, DataError
+from minifbi.arguments import whole
+from minifbi.errors import DataError
 
 __all__ = ["DEFAULT_MAX_BYTES", "read_idx", "write_idx"]
 
@@ -81,11 +82,7 @@ def read_idx(
     ConfigError
         If `max_bytes` is not positive.
     """
-    if max_bytes <= 0:
-        raise ConfigError(
-            f"max_bytes is {max_bytes}; expected a positive number of bytes, "
-            f"such as the default, {DEFAULT_MAX_BYTES}."
-        )
+    max_bytes = whole("max_bytes", max_bytes, 1)
     path = Path(path)
     try:
         # Opening a pipe would wait for ever, so look at the kind of file first.

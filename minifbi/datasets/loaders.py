@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from minifbi.datasets._checks import check_num_classes
+from minifbi.arguments import whole
 from minifbi.datasets._download import download
 from minifbi.datasets._known import (
     CLASS_NAMES,
@@ -214,12 +214,7 @@ def load_idx_folder(
     ConfigError
         If `num_classes` is not a whole number from 1 to 256.
     """
-    num_classes = check_num_classes(num_classes)
-    if num_classes > 256:
-        raise ConfigError(
-            f"num_classes is {num_classes}; expected at most 256, as the labels of an IDX file "
-            "are bytes. Give the number of classes that there are."
-        )
+    num_classes = whole("num_classes", num_classes, 1, 256)  # a label in an IDX file is a byte
     folder = Path(folder)
     paths = _find_files(folder)
     # realpath, as Path.resolve fails where symbolic links go round in a circle

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from minifbi.arguments import whole
 from minifbi.autograd import no_grad
-from minifbi.errors import ConfigError, DataError, ShapeError
+from minifbi.errors import DataError, ShapeError
 from minifbi.fusion import fuse
 from minifbi.layers import Sequential
 from minifbi.layers.base import evaluating
@@ -79,10 +80,9 @@ def check_masks(masks: ArrayLike, attributions: Floats) -> NDArray[np.bool_]:
     return array
 
 
-def check_output(output: str) -> None:
-    """Raise ConfigError unless it is one of OUTPUTS."""
-    if output not in OUTPUTS:
-        raise ConfigError(f"output={output!r}: expected one of {', '.join(OUTPUTS)}")
+def check_limit(limit: int | None) -> int | None:
+    """How many images to look at, at least 1; None for all."""
+    return None if limit is None else whole("limit", limit, 1)
 
 
 def explain(

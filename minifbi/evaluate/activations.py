@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minifbi.errors import ConfigError, ShapeError
+from minifbi.arguments import choice
+from minifbi.errors import ShapeError
 from minifbi.evaluate._common import divide, mean_defined
 from minifbi.evaluate.masks import UnitGrid, digit_mask, pool_mask
 from minifbi.evaluate.sparsity import gini_rows, hoyer_rows
@@ -306,17 +307,14 @@ def _moment(rows: NDArray[Any], centres: NDArray[Any], power: int) -> NDArray[np
 
 def _scale(rows: NDArray[Any], normalization: str) -> NDArray[np.float64]:
     """By what each row is divided."""
+    choice("normalization", normalization, NORMALIZATIONS)
     if normalization == "none":
         return np.ones(len(rows))
     if normalization == "rms":
         return np.sqrt(_moment(rows, np.zeros(len(rows)), 2))
     if normalization == "mean":
         return np.asarray(rows.mean(axis=1, dtype=np.float64))
-    if normalization == "max":
-        return rows.max(axis=1).astype(np.float64)
-    raise ConfigError(
-        f"normalization={normalization!r}: expected one of {', '.join(NORMALIZATIONS)}"
-    )
+    return rows.max(axis=1).astype(np.float64)
 
 
 def _variances(a: NDArray[Any], normalization: str, per_image: bool) -> NDArray[np.float64]:

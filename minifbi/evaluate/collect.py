@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from minifbi.arguments import whole
 from minifbi.autograd import no_grad
 from minifbi.datasets import Split
-from minifbi.errors import ConfigError
 from minifbi.evaluate import activations
-from minifbi.evaluate._common import check_images
+from minifbi.evaluate._common import check_images, check_limit
 from minifbi.evaluate.masks import UnitGrid, unit_grids
 from minifbi.fbi import forward_pass
 from minifbi.layers import Conv2d, Dense, ReLU, Sequential, Step
@@ -58,8 +58,7 @@ def collect_activations(
         If the images are not finite floats (N, C, H, W), or do not fit the model.
     """
     pixels = _pixels(model, images, limit, bounded=False)
-    if batch_size < 1:
-        raise ConfigError(f"batch_size={batch_size!r}: expected an integer, at least 1")
+    batch_size = whole("batch_size", batch_size, 1)
     found: dict[str, NDArray[Any]] = {}
     with evaluating(model), no_grad():
         for begin in range(0, len(pixels), batch_size):
@@ -67,8 +66,8 @@ def collect_activations(
             for name, step in _shown(steps, dense).items():
                 a = step.z.numpy()
                 a = a.reshape(*a.shape, 1, 1) if a.ndim == 2 else a
-                whole = found.setdefault(name, np.empty((len(pixels), *a.shape[1:]), a.dtype))
-                whole[begin : begin + len(a)] = a
+                every = found.setdefault(name, np.empty((len(pixels), *a.shape[1:]), a.dtype))
+                every[begin : begin + len(a)] = a
     return found
 
 
@@ -151,8 +150,7 @@ def _measure(
 def _pixels(
     model: Sequential, images: Split | NDArray[Any], limit: int | None, bounded: bool = True
 ) -> NDArray[Any]:
-    if limit is not None and limit < 1:
-        raise ConfigError(f"limit={limit!r}: expected an integer, at least 1, or None for all")
+    limit = check_limit(limit)
     if isinstance(images, Split):
         return images.batch(slice(limit), model.dtype)[0]
     return check_images(images, bounded)[:limit]

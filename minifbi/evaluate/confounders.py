@@ -17,6 +17,7 @@ from minifbi.errors import ConfigError
 from minifbi.evaluate._common import (
     Explainer,
     check_attributions,
+    check_limit,
     check_masks,
     divide,
     explain,
@@ -171,7 +172,7 @@ def confounder_report(
     """
     gap = decoy_gap(model, test, num_classes=num_classes, seed=seed)
     decoys = _with_decoys(test, "random", num_classes, seed)
-    images, _ = decoys.batch(slice(_check_limit(limit)), model.dtype)
+    images, _ = decoys.batch(slice(check_limit(limit)), model.dtype)
     answers = predict(model, images).argmax(axis=1)
     attributions = explain(model, explainer, images, answers)
     assert decoys.masks is not None  # add_decoys makes them
@@ -198,11 +199,5 @@ def _with_decoys(test: Split, rule: str, num_classes: int, seed: int) -> Split:
 
 
 def _accuracy(model: Sequential, split: Split, limit: int | None) -> float:
-    images, labels = split.batch(slice(_check_limit(limit)), model.dtype)
+    images, labels = split.batch(slice(check_limit(limit)), model.dtype)
     return float((predict(model, images).argmax(axis=1) == labels).mean())
-
-
-def _check_limit(limit: int | None) -> int | None:
-    if limit is not None and limit < 1:
-        raise ConfigError(f"limit={limit!r}: expected an integer, at least 1, or None for all")
-    return limit

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from minifbi.arguments import choice
 from minifbi.errors import ConfigError, ShapeError
 from minifbi.evaluate._common import (
+    OUTPUTS,
     check_attributions,
     check_classes,
     check_images,
-    check_output,
     per_pixel,
     predict,
     score,
@@ -132,7 +133,7 @@ def pixel_flipping(
     """
     pixels = check_images(images)
     chosen = check_classes(classes, len(pixels))
-    check_output(output)
+    choice("output", output, OUTPUTS)
     shares = _check_fractions(FRACTIONS if fractions is None else fractions)
     erased = _replacement(pixels, baseline)
     ranks = _ranks(pixel_order(pixels, attributions, order, threshold=threshold, seed=seed))
@@ -172,8 +173,7 @@ def pixel_order(
     ndarray of int, shape (N, H * W)
         Indices of pixels in reading order, the first to go first.
     """
-    if order not in ORDERS:
-        raise ConfigError(f"order={order!r}: expected one of {', '.join(ORDERS)}")
+    choice("order", order, ORDERS)
     pixels, signed = check_images(images), check_attributions(attributions)
     if signed.shape[0] != pixels.shape[0] or signed.shape[2:] != pixels.shape[2:]:
         raise ShapeError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from minifbi.errors import ConfigError
+from minifbi.arguments import choice
 from minifbi.evaluate._common import (
     check_attributions,
     check_masks,
@@ -51,8 +51,7 @@ def relevance_mass(
     Arras, Osman and Samek, "CLEVR-XAI: A Benchmark Dataset for the Ground Truth Evaluation of
     Neural Network Explanations", Information Fusion 2022.
     """
-    if part not in PARTS:
-        raise ConfigError(f"part={part!r}: expected one of {', '.join(PARTS)}")
+    choice("part", part, PARTS)
     signed = check_attributions(attributions)
     inside = check_masks(masks, signed).reshape(len(signed), -1)
     pixels = per_pixel(signed)  # (N, H * W)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from minifbi.errors import ConfigError, ShapeError
+from minifbi.arguments import number
+from minifbi.errors import ShapeError
 from minifbi.layers import AvgPool2d, Conv2d, Flatten, MaxPool2d, Step
 
 __all__ = ["UnitGrid", "digit_mask", "pool_mask", "unit_grids"]
@@ -105,8 +106,7 @@ def digit_mask(
     ConfigError, ShapeError
         If the threshold is outside [0, 1), or shapes do not fit.
     """
-    if not 0 <= threshold < 1:
-        raise ConfigError(f"threshold={threshold!r}: expected a pixel value in [0, 1)")
+    threshold = number("threshold", threshold, 0, below=1)
     array = np.asarray(images)
     if array.ndim != 4:
         raise ShapeError(f"the images have shape {array.shape}; expected (N, C, H, W)")

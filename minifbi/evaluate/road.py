@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import solveh_banded
 
+from minifbi.arguments import choice, number
 from minifbi.errors import ConfigError
 from minifbi.evaluate._common import (
+    OUTPUTS,
     check_attributions,
     check_classes,
     check_images,
     check_masks,
-    check_output,
     predict,
     score,
 )
@@ -121,15 +122,14 @@ def road(
     """
     pixels, signed = check_images(images), check_attributions(attributions)
     chosen = check_classes(classes, len(pixels))
-    check_output(output)
+    choice("output", output, OUTPUTS)
     shares = np.asarray(fractions, dtype=np.float64)
     if shares.ndim != 1 or not shares.size or not ((shares > 0) & (shares < 1)).all():
         raise ConfigError(
             f"fractions={fractions!r}: expected shares of the pixels, each between 0 and 1; "
             "where all are removed nothing is left to impute from"
         )
-    if not noise >= 0 or not np.isfinite(noise):
-        raise ConfigError(f"noise={noise!r}: expected a number, at least 0")
+    noise = number("noise", noise, 0)
     rng = np.random.default_rng([seed, 1])
     shape = (len(pixels), *pixels.shape[2:])
     scores: dict[str, NDArray[Any]] = {}

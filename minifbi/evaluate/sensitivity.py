@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from minifbi.errors import ConfigError
+from minifbi.arguments import number, whole
 from minifbi.evaluate._common import Explainer, check_classes, check_images, divide, explain
 from minifbi.layers import Sequential
 
@@ -63,10 +63,8 @@ def max_sensitivity(
     Yeh, Hsieh, Suggala, Inouye and Ravikumar, "On the (In)fidelity and Sensitivity of
     Explanations", NeurIPS 2019.
     """
-    if not 0 < radius <= 1:
-        raise ConfigError(f"radius={radius!r}: expected a change of a pixel in (0, 1]")
-    if isinstance(samples, bool) or not isinstance(samples, (int, np.integer)) or samples < 1:
-        raise ConfigError(f"samples={samples!r}: expected an integer, at least 1")
+    radius = number("radius", radius, high=1, above=0)
+    samples = whole("samples", samples, 1)
     pixels = check_images(images)
     chosen = check_classes(classes, len(pixels))
     rng = np.random.default_rng(seed)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from minifbi.arguments import number, whole
 from minifbi.errors import ConfigError, ShapeError
 from minifbi.explain.base import (
     Explainer,
@@ -88,7 +88,7 @@ class IntegratedGradients(Explainer):
     baseline: Any = 0.0
 
     def __post_init__(self) -> None:
-        at_least("steps", self.steps, 1)
+        whole("steps", self.steps, 1)
 
     def explain(self, model: Layer, images: Floats, classes: NDArray[Any]) -> Floats:
         start = baseline_for(self.baseline, images)
@@ -124,10 +124,9 @@ class SmoothGrad(Explainer):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        at_least("samples", self.samples, 1)
-        at_least("seed", self.seed, 0)
-        if not (self.noise >= 0 and math.isfinite(self.noise)):
-            raise ConfigError(f"noise={self.noise!r}: expected a finite number, at least 0")
+        whole("samples", self.samples, 1)
+        whole("seed", self.seed, 0)
+        number("noise", self.noise, 0)
 
     def explain(self, model: Layer, images: Floats, classes: NDArray[Any]) -> Floats:
         rng = np.random.default_rng(self.seed)
@@ -167,8 +166,8 @@ class Occlusion(Explainer):
     baseline: Any = 0.0
 
     def __post_init__(self) -> None:
-        at_least("patch", self.patch, 1)
-        at_least("stride", self.stride, 1)
+        whole("patch", self.patch, 1)
+        whole("stride", self.stride, 1)
         if self.stride > self.patch:
             raise ConfigError(
                 f"stride={self.stride}: expected at most patch={self.patch}, else some pixels "
@@ -193,12 +192,6 @@ class Occlusion(Explainer):
     def _places(self, size: int) -> list[int]:
         last = max(size - self.patch, 0)
         return sorted({*range(0, last + 1, self.stride), last})
-
-
-def at_least(name: str, value: Any, least: int) -> None:
-    """Raise ConfigError unless `value` is a whole number of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ConfigError(f"{name}={value!r}: expected a whole number, at least {least}")
 
 
 def baseline_for(baseline: Any, images: Floats) -> Floats:

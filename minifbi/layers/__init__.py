@@ -10,17 +10,5 @@ from minifbi.layers.pooling import AvgPool2d, MaxPool2d
 from minifbi.layers.relu import ReLU
 from minifbi.layers.sequential import Residual, Sequential
 
-__all__ = [
-    "AvgPool2d",
-    "Conv2d",
-    "Dense",
-    "Dropout",
-    "Flatten",
-    "Layer",
-    "Linear",
-    "MaxPool2d",
-    "ReLU",
-    "Residual",
-    "Sequential",
-    "Step",
-]
+__all__ = ["AvgPool2d", "Conv2d", "Dense", "Dropout", "Flatten", "Layer", "Linear", "MaxPool2d"]
+__all__ += ["ReLU", "Residual", "Sequential", "Step"]

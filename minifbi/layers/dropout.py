@@ -15,7 +15,8 @@ from minifbi.layers.linear import make_rng
 class Dropout(Layer):
     """In training, zero each input with probability `p` and scale the rest by 1 / (1 - p).
 
-    It is a diagonal linear layer: all its methods multiply by the same random gate.  In evaluation mode the gate is 1.
+    It is a diagonal linear layer: all its methods multiply by the same random gate.  In
+    evaluation mode the gate is 1.
 
     Parameters
     ----------

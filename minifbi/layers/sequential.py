@@ -205,9 +205,7 @@ class Residual(Sequential):
         As :class:`Sequential`; or if the chain is empty.
     """
 
-    def __init__(
-        self, *layers: Layer | Mapping[str, Layer], shortcut: Layer | None = None
-    ) -> None:
+    def __init__(self, *layers: Layer | Mapping[str, Layer], shortcut: Layer | None = None) -> None:
         super().__init__(*layers)
         self.chain, self.shortcut, self.sum = dict(self.layers), shortcut, Sum()
         if not self.layers or "shortcut" in self.layers:

@@ -92,29 +92,25 @@ class State:
         """This layer, or a container's layers, with their names: those that do work."""
         return [("", self)]
 
-    def _named(self, what: str) -> list[tuple[str, Any, str]]:
-        """Each entry of the layers' `what` once: its full name, who holds it, its own name."""
-        found, seen = [], set()
+    def _named(self, what: str) -> dict[str, tuple[Any, str]]:
+        """Each entry of the layers' `what` once, by its full name: who holds it, its own name."""
+        found, seen = {}, set()
         for name, layer in self.named_layers():
-            if id(layer) not in seen:  # a layer that is used twice has its weights once
-                seen.add(id(layer))
-                prefix = f"{name}." if name else ""
-                found += [(prefix + key, layer, key) for key in vars(layer)[what]]
+            for key, held in vars(layer)[what].items():
+                if id(held) not in seen:  # a layer that is used twice has its weights once
+                    seen.add(id(held))
+                    found[f"{name}.{key}" if name else key] = (layer, key)
         return found
 
     def parameters(self) -> dict[str, Tensor]:
         """All trainable tensors in a fixed order, by names such as "conv1.weight"."""
-        found, seen = {}, set()
-        for name, layer, key in self._named("own_parameters"):
-            tensor = layer.own_parameters[key]
-            if id(tensor) not in seen:  # two layers may share their weights
-                seen.add(id(tensor))
-                found[name] = tensor
-        return found
+        named = self._named("own_parameters").items()
+        return {name: layer.own_parameters[key] for name, (layer, key) in named}
 
     def buffers(self) -> dict[str, Array]:
         """All arrays that are state and not trained, by names such as "norm1.running_mean"."""
-        return {name: part.own_buffers[key] for name, part, key in self._named("own_buffers")}
+        named = self._named("own_buffers").items()
+        return {name: layer.own_buffers[key] for name, (layer, key) in named}
 
     @property
     def first_parameter(self) -> Tensor | None:
@@ -165,11 +161,10 @@ class State:
     # ---- to and from files -----------------------------------------------------------
     def random_states(self) -> dict[str, Any]:
         """State of each random generator inside, by the layer's name (for checkpoints)."""
-        generators = {name: vars(layer).get("rng") for name, layer in self.named_layers()}
         return {
-            name: rng.bit_generator.state
-            for name, rng in generators.items()
-            if isinstance(rng, np.random.Generator)
+            name: layer.rng.bit_generator.state
+            for name, layer in self.named_layers()
+            if isinstance(vars(layer).get("rng"), np.random.Generator)
         }
 
     def load_random_states(self, states: Mapping[str, Any]) -> None:
@@ -207,13 +202,10 @@ class State:
         missing = [name for name in own if name not in state]
         surplus = [name for name in state if name not in own]
         if missing or surplus:
+            listed = {"missing": missing, "not in this model": surplus}
             raise CheckpointError(
                 "the parameters belong to another model: "
-                + "; ".join(
-                    f"{what} {', '.join(names)}"
-                    for what, names in (("missing", missing), ("not in this model", surplus))
-                    if names
-                )
+                + "; ".join(f"{what} {', '.join(names)}" for what, names in listed.items() if names)
             )
         arrays = {}
         for name, held in own.items():
@@ -232,5 +224,5 @@ class State:
                 )
         for name, p in self.parameters().items():
             p.data = p.backend.asarray(arrays[name])
-        for name, layer, key in self._named("own_buffers"):
+        for name, (layer, key) in self._named("own_buffers").items():
             setattr(layer, key, self.backend.asarray(arrays[name]))

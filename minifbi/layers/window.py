@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from minifbi.backends import Pair, output_size
-from minifbi.errors import ConfigError, ShapeError
+from minifbi.arguments import pair
+from minifbi.backends import output_size
+from minifbi.errors import ShapeError
 
 
 class Window:
@@ -21,9 +20,9 @@ class Window:
     """
 
     def _init_window(self, kernel_size: Any, stride: Any, padding: Any) -> None:
-        self.kernel_size = pair(kernel_size, "kernel_size", 1)
-        self.stride = pair(stride, "stride", 1)
-        self.padding = pair(padding, "padding", 0)
+        self.kernel_size = pair("kernel_size", kernel_size, 1)
+        self.stride = pair("stride", stride, 1)
+        self.padding = pair("padding", padding, 0)
         self.window = (self.kernel_size, self.stride, self.padding)
 
     def _check_size(self, shape: tuple[int, ...]) -> None:
@@ -35,15 +34,3 @@ class Window:
                 f"{self.kernel_size} with padding {self.padding} needs maps of at least "
                 f"{least[0]} x {least[1]}"
             )
-
-
-def pair(value: int | tuple[int, int], what: str, least: int) -> Pair:
-    """An int or a pair of ints as a pair, each at least `least`."""
-    both = value if isinstance(value, (tuple, list)) else (value, value)
-    if len(both) != 2 or any(
-        isinstance(v, bool) or not isinstance(v, (int, np.integer)) or v < least for v in both
-    ):
-        raise ConfigError(
-            f"{what}={value!r}: expected an integer or a pair of integers, each at least {least}"
-        )
-    return int(both[0]), int(both[1])

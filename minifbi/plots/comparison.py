@@ -11,6 +11,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from minifbi.activation_maps import LayerMaps, activation_maps
+from minifbi.arguments import choice
 from minifbi.errors import ConfigError
 from minifbi.layers import Sequential
 from minifbi.plots.activations import (
@@ -67,8 +68,7 @@ def plot_comparison(
         If there are not two networks, their convolutions differ, or `normalization` is
         unknown.
     """
-    if normalization not in ("none", "rms"):
-        raise ConfigError(f"normalization={normalization!r}: expected none or rms")
+    choice("normalization", normalization, ("none", "rms"))
     if len(models) != 2:
         raise ConfigError(f"{len(models)} networks: expected two to compare")
     found = [activation_maps(model, image, label, layers=layers) for model in models.values()]

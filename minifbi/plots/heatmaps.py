@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator
 from numpy.typing import NDArray
 
+from minifbi.arguments import choice, whole
 from minifbi.errors import ConfigError, DataError, ShapeError
 from minifbi.plots.figure import Page, largest, number
 
@@ -69,10 +70,8 @@ def plot_heatmaps(
     ShapeError, DataError, ConfigError
         If arrays do not fit together, hold NaN or infinity, or an option is unknown.
     """
-    if shared not in SHARED:
-        raise ConfigError(f"shared={shared!r}: expected one of {', '.join(SHARED)}")
-    if isinstance(per_line, bool) or not isinstance(per_line, (int, np.integer)) or per_line < 1:
-        raise ConfigError(f"per_line={per_line!r}: expected a whole number, at least 1")
+    choice("shared", shared, SHARED)
+    whole("per_line", per_line, 1)
     maps = _maps(attributions)
     count, (h, w) = len(next(iter(maps.values()))), next(iter(maps.values())).shape[1:]
     pictures = None if images is None else _pictures(images, (count, h, w))

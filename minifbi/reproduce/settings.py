@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from minifbi.errors import ConfigError
+from minifbi.arguments import whole
 
 LARGEST = {"seeds": 1000, "epochs": 1_000_000}
 """More would be planned, run by run, until the memory is full."""
@@ -68,9 +68,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name in ("seeds", "epochs"):
-            value, most = getattr(self, name), LARGEST[name]
-            if not 1 <= value <= most:
-                raise ConfigError(f"{name}: expected 1 to {most:,}, got {value!r}")
+            whole(name, getattr(self, name), 1, LARGEST[name])
         # a side experiment never has more seeds than the main one
         for name in ("side_seeds", "ablation_seeds"):
             object.__setattr__(self, name, min(getattr(self, name), self.seeds))

@@ -28,21 +28,5 @@ from minifbi.rules.rule import Rule
 from minifbi.rules.spread import Flat, WSquare, ZBox
 from minifbi.rules.walk import Passage, walk
 
-__all__ = [
-    "RULES",
-    "AlphaBeta",
-    "Book",
-    "Composite",
-    "Epsilon",
-    "Flat",
-    "Flow",
-    "Gamma",
-    "Passage",
-    "Rule",
-    "WSquare",
-    "ZBox",
-    "ZPlus",
-    "Zero",
-    "get_rule",
-    "walk",
-]
+__all__ = ["RULES", "AlphaBeta", "Book", "Composite", "Epsilon", "Flat", "Flow", "Gamma"]
+__all__ += ["Passage", "Rule", "WSquare", "ZBox", "ZPlus", "Zero", "get_rule", "walk"]

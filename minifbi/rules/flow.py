@@ -16,7 +16,7 @@ unchanged, through max-pooling to the winners, through Flatten in another shape.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -104,8 +104,6 @@ class Book:
     """
 
     samples: int
-    bias: NDArray[np.float64] = field(init=False)
-    stabilizer: NDArray[np.float64] = field(init=False)
 
     def __post_init__(self) -> None:
         self.bias, self.stabilizer = np.zeros(self.samples), np.zeros(self.samples)

@@ -7,15 +7,15 @@ y^+ = max(y, 0), y^- = min(y, 0).
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
+from minifbi.arguments import number, refused
 from minifbi.autograd import Tensor
 from minifbi.autograd.functions import relu, where
 from minifbi.layers import Linear, Step
 from minifbi.rules.flow import Book, Flow, share
 from minifbi.rules.linear import LinearMap, signs
-from minifbi.rules.rule import Rule, check
+from minifbi.rules.rule import Rule
 
 
 def _bias(step: Step, book: Book | None) -> Tensor | None:
@@ -36,10 +36,8 @@ class Zero(Rule):
     The bias absorbs b_j / z_j of R_j.  This is Eq. (2) of the paper.
     """
 
+    name = "LRP-0"
     needs_weights = False
-
-    def __str__(self) -> str:
-        return "LRP-0"
 
     def __call__(self, step: Step, flow: Flow, book: Book | None = None) -> Flow:
         return Flow(step.relevance(share(flow, step.z, step.z, bias=_bias(step, book), book=book)))
@@ -62,60 +60,44 @@ class Epsilon(Rule):
     """
 
     epsilon: float = 0.01
+    name = "epsilon"
     needs_weights = False
 
     def __post_init__(self) -> None:
-        check(self.epsilon >= 0, "epsilon", self.epsilon, "a finite number, at least 0")
-
-    def __str__(self) -> str:
-        return f"epsilon {self.epsilon:g}"
+        number("epsilon", self.epsilon, low=0)
 
     def __call__(self, step: Step, flow: Flow, book: Book | None = None) -> Flow:
         s = share(flow, step.z, step.z, self.epsilon, bias=_bias(step, book), book=book)
         return Flow(step.relevance(s))
 
 
-class _Signed:
-    """Sums that favour one sign, for inputs of both.
+Part = tuple[Flow, Tensor, Tensor, Tensor | None, float]
 
-    Two sets of weights: V favours what speaks for an output, U what speaks against it.  An
-    input that is negative makes of a positive weight a negative contribution, so it is
-    weighted by the other set::
 
-        for      = sum_i x_i^+ v_ij + x_i^- u_ij        (+ its part of the bias)
-        against  = sum_i x_i^+ u_ij + x_i^- v_ij        (+ its part of the bias)
+def _by_sign(step: Step, parts: list[Part], book: Book | None) -> Flow:
+    """Share relevance out by sums that favour one sign, for inputs of both.
 
-    After a ReLU no input is negative, and half of it falls away.
+    Each part is (flow, V, U, b, fraction): of `flow`, this fraction is shared out in proportion
+    to the summands of sum_i x_i^+ v_ij + x_i^- u_ij + b_j.  V favours what speaks for an output,
+    U what speaks against it: an input that is negative makes of a positive weight a negative
+    contribution, so it is weighted by the other set.  After a ReLU no input is negative, and
+    half of it falls away.
     """
-
-    def __init__(self, step: Step, v: Tensor, u: Tensor) -> None:
-        self.map, self.x, self.v, self.u = LinearMap(step), step.x, v, u
-        self.up, self.down = step.x, None
-        if bool((step.x.data < 0).any()):
-            self.up = relu(step.x)
-            self.down = step.x - self.up
-
-    def _sum(self, first: Tensor, second: Tensor, bias: Tensor | None) -> Tensor:
-        total = self.map.forward(self.up, first, bias)
-        return total if self.down is None else total + self.map.forward(self.down, second)
-
-    def sum_for(self, bias: Tensor | None) -> Tensor:
-        """The first sum, with `bias` (O,) in it."""
-        return self._sum(self.v, self.u, bias)
-
-    def sum_against(self, bias: Tensor | None) -> Tensor:
-        """The second."""
-        return self._sum(self.u, self.v, bias)
-
-    def ratio(self, s: Tensor, t: Tensor | None) -> Tensor:
-        """The ratio at the inputs: `s` is shared out by the first sum, `t` by the second."""
-
-        def back(first: Tensor, second: Tensor) -> Tensor:
-            ratio = self.map.transpose(s, first)
-            return ratio if t is None else ratio + self.map.transpose(t, second)
-
-        up = back(self.v, self.u)
-        return up if self.down is None else where(self.x.data >= 0, up, back(self.u, self.v))
+    layer, x = LinearMap(step), step.x
+    both = bool((x.data < 0).any())
+    up = relu(x) if both else x
+    ups, downs = [], []
+    for flow, v, u, bias, fraction in parts:
+        total = layer.forward(up, v, bias)
+        if both:
+            total = total + layer.forward(x - up, u)
+        absorbed = None if bias is None else layer.as_map(bias)
+        s = share(flow, step.z, total, bias=absorbed, fraction=fraction, book=book)
+        ups.append(layer.transpose(s, v))
+        if both:
+            downs.append(layer.transpose(s, u))
+    ratio = sum(ups[1:], ups[0])
+    return Flow(where(x.data >= 0, ratio, sum(downs[1:], downs[0])) if both else ratio)
 
 
 @dataclass(frozen=True)
@@ -137,41 +119,23 @@ class Gamma(Rule):
     """
 
     gamma: float = 0.25
+    name = "gamma"
 
     def __post_init__(self) -> None:
-        check(self.gamma >= 0, "gamma", self.gamma, "a finite number, at least 0")
-
-    def __str__(self) -> str:
-        return f"gamma {self.gamma:g}"
+        number("gamma", self.gamma, low=0)
 
     def __call__(self, step: Step, flow: Flow, book: Book | None = None) -> Flow:
         layer = LinearMap(step)
-        positive, negative = signs(layer.weight)
-        v, u = layer.weight + positive * self.gamma, layer.weight + negative * self.gamma
-        sums = _Signed(step, v, u)
+        v, u = (layer.weight + part * self.gamma for part in signs(layer.weight))
         more = less = None
         if layer.bias is not None:
-            positive, negative = signs(layer.bias)
-            more, less = layer.bias + positive * self.gamma, layer.bias + negative * self.gamma
+            more, less = (layer.bias + part * self.gamma for part in signs(layer.bias))
         above = step.z.data >= 0
-        s = share(
-            flow.where(above),
-            step.z,
-            sums.sum_for(more),
-            bias=None if more is None else layer.as_map(more),
-            book=book,
-        )
+        parts: list[Part] = [(flow.where(above), v, u, more, 1.0)]
         below = flow.where(~above)
-        if not bool((below.values.data != 0).any()):  # under a ReLU: nothing arrives there
-            return Flow(sums.ratio(s, None))
-        t = share(
-            below,
-            step.z,
-            sums.sum_against(less),
-            bias=None if less is None else layer.as_map(less),
-            book=book,
-        )
-        return Flow(sums.ratio(s, t))
+        if bool((below.values.data != 0).any()):  # under a ReLU nothing arrives there
+            parts.append((below, u, v, less, 1.0))
+        return _by_sign(step, parts, book)
 
 
 @dataclass(frozen=True)
@@ -195,44 +159,23 @@ class AlphaBeta(Rule):
 
     alpha: float = 2.0
     beta: float = 1.0
+    name = "alpha-beta"
 
     def __post_init__(self) -> None:
-        check(self.beta >= 0, "beta", self.beta, "a finite number, at least 0")
-        check(
-            math.isclose(self.alpha - self.beta, 1.0, abs_tol=1e-9),
-            "alpha",
-            self.alpha,
-            f"1 + beta, that is {1 + self.beta:g}, so that relevance is conserved",
-        )
-
-    def __str__(self) -> str:
-        return f"alpha-beta {self.alpha:g}, {self.beta:g}"
+        number("beta", self.beta, low=0)
+        if not abs(number("alpha", self.alpha) - 1 - self.beta) <= 1e-9:
+            raise refused(
+                "alpha", self.alpha, f"1 + beta, that is {1 + self.beta:g}, to conserve relevance"
+            )
 
     def __call__(self, step: Step, flow: Flow, book: Book | None = None) -> Flow:
         layer = LinearMap(step)
-        sums = _Signed(step, *signs(layer.weight))
-        more = less = None
-        if layer.bias is not None:
-            more, less = signs(layer.bias)
-        s = share(
-            flow,
-            step.z,
-            sums.sum_for(more),
-            bias=None if more is None else layer.as_map(more),
-            fraction=self.alpha,
-            book=book,
-        )
-        if self.beta == 0:
-            return Flow(sums.ratio(s, None))
-        t = share(
-            flow,
-            step.z,
-            sums.sum_against(less),
-            bias=None if less is None else layer.as_map(less),
-            fraction=-self.beta,
-            book=book,
-        )
-        return Flow(sums.ratio(s, t))
+        v, u = signs(layer.weight)
+        more, less = (None, None) if layer.bias is None else signs(layer.bias)
+        parts: list[Part] = [(flow, v, u, more, self.alpha)]
+        if self.beta:
+            parts.append((flow, u, v, less, -self.beta))
+        return _by_sign(step, parts, book)
 
 
 @dataclass(frozen=True)
@@ -253,4 +196,4 @@ class ZPlus(AlphaBeta):
     beta: float = 0.0
 
     def __str__(self) -> str:
-        return "z+"
+        return "z+"  # its numbers are part of the name

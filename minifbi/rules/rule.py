@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
+import dataclasses
 
-from minifbi.errors import ConfigError
 from minifbi.layers import Step
 from minifbi.rules.flow import Book, Flow
 
@@ -14,11 +13,14 @@ class Rule:
 
     Attributes
     ----------
+    name : str
+        What to call it in tables; its numbers follow.
     needs_weights : bool
         Whether the rule asks for the weights themselves, so that it suits Conv2d
         and Dense only; the others suit every layer.
     """
 
+    name = "rule"
     needs_weights = True
 
     def __call__(self, step: Step, flow: Flow, book: Book | None = None) -> Flow:
@@ -40,8 +42,6 @@ class Rule:
         """
         raise NotImplementedError(f"{type(self).__name__} must define __call__")
 
-
-def check(holds: bool, name: str, value: float, expected: str) -> None:
-    """Raise ConfigError unless the number `name` is finite and the condition holds."""
-    if not (holds and math.isfinite(value)):
-        raise ConfigError(f"{name}={value!r}: expected {expected}")
+    def __str__(self) -> str:
+        numbers = dataclasses.astuple(self) if dataclasses.is_dataclass(self) else ()
+        return f"{self.name} {', '.join(f'{number:g}' for number in numbers)}".strip()

@@ -9,15 +9,15 @@ y^+ = max(y, 0), y^- = min(y, 0).
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
+from minifbi.arguments import number
 from minifbi.autograd import Tensor
 from minifbi.errors import DataError
 from minifbi.layers import Step
 from minifbi.rules.flow import Book, Flow, share
 from minifbi.rules.linear import LinearMap, signs
-from minifbi.rules.rule import Rule, check
+from minifbi.rules.rule import Rule
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,7 @@ class WSquare(Rule):
     is conserved.
     """
 
-    def __str__(self) -> str:
-        return "w-square"
+    name = "w-square"
 
     def __call__(self, step: Step, flow: Flow, book: Book | None = None) -> Flow:
         return _by_weights(step, flow, LinearMap(step).weight ** 2, book)
@@ -50,8 +49,7 @@ class Flat(Rule):
     w-square with all weights 1.  The bias gets nothing: relevance is conserved.
     """
 
-    def __str__(self) -> str:
-        return "flat"
+    name = "flat"
 
     def __call__(self, step: Step, flow: Flow, book: Book | None = None) -> Flow:
         weight = LinearMap(step).weight
@@ -87,13 +85,10 @@ class ZBox(Rule):
 
     low: float = 0.0
     high: float = 1.0
+    name = "z-box"
 
     def __post_init__(self) -> None:
-        check(math.isfinite(self.low), "low", self.low, "a finite number")
-        check(self.high > self.low, "high", self.high, f"a number above low, {self.low:g}")
-
-    def __str__(self) -> str:
-        return f"z-box {self.low:g}, {self.high:g}"
+        number("high", self.high, above=number("low", self.low))
 
     def __call__(self, step: Step, flow: Flow, book: Book | None = None) -> Flow:
         layer, x = LinearMap(step), step.x

@@ -17,6 +17,8 @@ from minifbi.rules.composite import Composite, get_rule
 from minifbi.rules.flow import Book, Flow, pass_on
 from minifbi.rules.rule import Rule
 
+NO_LAYERS = "the model has no layers; a relevance pass needs at least one"
+
 
 @dataclass(slots=True)
 class Passage:
@@ -81,7 +83,7 @@ def walk(
         If there are no steps, or a rule does not fit its layer.
     """
     if not steps:
-        raise ConfigError("the model has no layers; a relevance pass needs at least one")
+        raise ConfigError(NO_LAYERS)
     rules = get_rule(rule).rules(steps)
     flows = {id(steps[-1].z): Flow(start)}  # what has arrived so far, by the place of arrival
     for step, own in zip(reversed(steps), reversed(rules), strict=True):

@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from minifbi.arguments import number
 from minifbi.backends import BACKEND_NAMES
 from minifbi.errors import ConfigError
-from minifbi.fbi import REDUCTIONS, STARTS, check_fbi_weight
+from minifbi.fbi import REDUCTIONS, STARTS
 from minifbi.models import MODELS
 from minifbi.optim import DEFAULT_LR, OPTIMIZERS, SCHEDULES
-from minifbi.rules import get_rule
 from minifbi.regularizers import check_weight, get_regularizer, regularizer_names
+from minifbi.rules import get_rule
 
 LARGEST = 2**62
 """Of every integer option."""
@@ -130,7 +131,7 @@ class TrainConfig:
             if not 0 <= value <= sys.float_info.max:  # also if it is an int beyond any float
                 shown = f"{name}={value!r}" if isinstance(value, float) else name
                 raise ConfigError(f"{shown}: expected a finite number, at least 0")
-        check_fbi_weight(self.fbi_weight)
+        number("fbi_weight", self.fbi_weight, 0, 1)
         if not isinstance(self.fbi_rule, str):
             raise ConfigError(f"fbi_rule={self.fbi_rule!r}: expected the name of a rule")
         get_rule(self.fbi_rule)

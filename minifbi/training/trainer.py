@@ -20,7 +20,7 @@ from minifbi.training.config import TrainConfig
 from minifbi.training.epoch_log import EpochLog
 from minifbi.training.evaluation import evaluate
 from minifbi.training.finite import check_parameters, checked, hint
-from minifbi.training.from_config import make_fbi, make_model, make_optimizer, make_regularizer
+from minifbi.training.from_config import make_model, make_optimizer, make_regularizer
 from minifbi.training.gate import Gate
 from minifbi.training.meta import read_history
 from minifbi.training.progress import Progress

@@ -1,0 +1,188 @@
+"""Checks of single arguments, used by every room.
+
+Each check returns the value as plain Python, or raises :class:`~minifbi.errors.ConfigError`
+with a message that names the argument, its value and what was expected.  NumPy's integers and
+floats count as numbers; True and False do not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from numbers import Integral, Real
+from typing import Any
+
+from minifbi.errors import ConfigError
+
+
+def whole(name: str, value: Any, least: int | None = None, most: int | None = None) -> int:
+    """Return `value` as an int, from `least` to `most`.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name, as the message shows it.
+    value : object
+        What the caller passed.
+    least, most : int, optional
+        The bounds; both are allowed values.
+
+    Returns
+    -------
+    int
+        The value.
+
+    Raises
+    ------
+    ConfigError
+        If it is no whole number, or outside the bounds.
+    """
+    if _is_whole(value, least, most):
+        return int(value)
+    raise refused(name, value, _bounded("a whole number", {"at least": least, "at most": most}))
+
+
+def number(
+    name: str,
+    value: Any,
+    low: float | None = None,
+    high: float | None = None,
+    *,
+    above: float | None = None,
+    below: float | None = None,
+) -> float:
+    """Return `value` as a finite float within the bounds.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name, as the message shows it.
+    value : object
+        What the caller passed.
+    low, high : float, optional
+        The bounds; both are allowed values.
+    above, below : float, optional
+        Bounds that are not allowed values themselves.
+
+    Returns
+    -------
+    float
+        The value.
+
+    Raises
+    ------
+    ConfigError
+        If it is no number, NaN, infinite, or outside the bounds.
+    """
+    try:
+        plain = float(value) if _is_a(Real, value) else math.nan
+    except OverflowError:  # an int beyond every float
+        plain = math.inf
+    if (
+        math.isfinite(plain)
+        and (low is None or plain >= low)
+        and (high is None or plain <= high)
+        and (above is None or plain > above)
+        and (below is None or plain < below)
+    ):
+        return plain
+    bounds = {"at least": low, "above": above, "at most": high, "below": below}
+    raise refused(name, value, _bounded("a finite number", bounds))
+
+
+def choice(name: str, value: Any, allowed: Collection[str]) -> str:
+    """Return `value` if it is one of the allowed names.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name, as the message shows it.
+    value : object
+        What the caller passed.
+    allowed : collection of str
+        The names to choose from, in the order in which the message lists them.
+
+    Returns
+    -------
+    str
+        The value.
+
+    Raises
+    ------
+    ConfigError
+        If it is none of them.
+    """
+    if isinstance(value, str) and value in allowed:
+        return value
+    raise refused(name, value, f"one of {', '.join(allowed)}")
+
+
+def pair(name: str, value: Any, least: int | None = None) -> tuple[int, int]:
+    """Return an int, or a pair of ints, as a pair: (3, 3) for 3.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name, as the message shows it.
+    value : object
+        What the caller passed.
+    least : int, optional
+        The least allowed value of each.
+
+    Returns
+    -------
+    (int, int)
+        For example height and width.
+
+    Raises
+    ------
+    ConfigError
+        If it is neither, or one of the two is below `least`.
+    """
+    both = value if isinstance(value, (tuple, list)) else (value, value)
+    if len(both) == 2 and all(_is_whole(v, least) for v in both):
+        return int(both[0]), int(both[1])
+    bounds = "" if least is None else f", each at least {least}"
+    raise refused(name, value, f"an integer or a pair of integers{bounds}")
+
+
+def refused(name: str, value: Any, expected: str) -> ConfigError:
+    """Return the error to raise for any other check: "name=value: expected ...".
+
+    Parameters
+    ----------
+    name : str
+        The argument's name.
+    value : object
+        What the caller passed; a long one is cut.
+    expected : str
+        What was expected, and what to do.
+
+    Returns
+    -------
+    ConfigError
+        The error.
+    """
+    try:
+        shown = repr(value)
+    except ValueError:  # Python does not print integers of thousands of digits
+        shown = "a number of thousands of digits"
+    shown = shown if len(shown) <= 200 else f"{shown[:200]}..."
+    return ConfigError(f"{name}={shown}: expected {expected}")
+
+
+def _is_a(kind: type, value: Any) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _is_whole(value: Any, least: int | None, most: int | None = None) -> bool:
+    return (
+        _is_a(Integral, value)
+        and (least is None or value >= least)
+        and (most is None or value <= most)
+    )
+
+
+def _bounded(what: str, bounds: Mapping[str, float | None]) -> str:
+    limits = [f"{words} {bound:,}" for words, bound in bounds.items() if bound is not None]
+    return f"{what}, {' and '.join(limits)}" if limits else what
