@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,8 +11,6 @@ import pytest
 from minifbi import backends
 from minifbi.backends import backend_status
 from minifbi.training import TrainConfig, train
-
-sys.path.insert(0, str(Path(__file__).parent))  # for tests/oracles.py
 
 # MINIFBI_TEST_BACKENDS="numpy,numba" restricts the suite; by default every backend that runs
 _asked = os.environ.get("MINIFBI_TEST_BACKENDS")
@@ -47,7 +44,7 @@ def _stand_in() -> backends.Backend:
 
 @pytest.fixture
 def strict(_stand_in: backends.Backend, monkeypatch: pytest.MonkeyPatch) -> backends.Backend:
-    """The cupy backend on tests/strict_cupy.py: its own code, and no GPU."""
+    """The cupy backend on tests/support/strict_cupy.py: its own code, and no GPU."""
     load = backends._load
     monkeypatch.setattr(backends, "_load", lambda name: _stand_in if name == "cupy" else load(name))
     return _stand_in

@@ -2,7 +2,7 @@
 
 - Each file of minifbi/ and tests/ is a page, ``source/minifbi/fbi.html``, with an anchor a line.
 - `minifbi.fbi.forward_pass` in a page links to its entry in the reference; on the page of
-  equations it links to its line, as do `tests/test_fbi.py::test_closed_form` and the tag of
+  equations it links to its line, as do `tests/fbi/test_fbi.py::test_closed_form` and the tag of
   a tutorial's cell.  Links to .py files lead to their pages.
 - What leads nowhere is a warning, which makes the build fail.
 """

@@ -128,7 +128,7 @@ def _inherited(module: str, rest: list[str]) -> str:
 
 
 def locate_test(node: str) -> Place:
-    """Find a test by pytest's name for it, "tests/test_fbi.py::TestGate::test_opens".
+    """Find a test by pytest's name for it, "tests/fbi/test_fbi.py::TestGate::test_opens".
 
     Raises
     ------

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 if not DOCS.exists():
     pytest.skip("installed without docs", allow_module_level=True)
 API = (DOCS / "api.md").read_text(encoding="utf-8")

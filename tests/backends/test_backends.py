@@ -21,7 +21,7 @@ def without_numba(tmp_path: Path) -> dict[str, str]:
     """An environment in which importing numba fails, as where it is not installed."""
     (tmp_path / "hidden").mkdir()
     (tmp_path / "hidden" / "numba.py").write_text("raise ImportError('no numba on this machine')\n")
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     return {"PYTHONPATH": f"{tmp_path / 'hidden'}:{root}"}
 
 

@@ -21,7 +21,7 @@ from minifbi.rules import RULES
 
 places = pytest.importorskip("places", reason="installed without docs")
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 TOP = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 PAGES = sorted([*DOCS.glob("*.md"), *TOP])
@@ -103,10 +103,10 @@ def test_tutorial_cells_exist():
         (places.locate, "minifbi.layers.Conv2d.relevances"),
         (places.locate, "minifbi.training.TrainConfig.weight_of_fbi"),
         (places.locate, "somewhere.else"),
-        (places.locate_test, "tests/test_fbi.py::test_that_is_gone"),
-        (places.locate_test, "tests/test_gone.py::test_closed_form"),
-        (places.locate_test, "tests/test_fbi.py::divided_form"),  # a helper, no test
-        (places.locate_test, "tests/test_training.py::TestGate::test_closed_form"),
+        (places.locate_test, "tests/fbi/test_fbi.py::test_that_is_gone"),
+        (places.locate_test, "tests/fbi/test_gone.py::test_closed_form"),
+        (places.locate_test, "tests/fbi/test_fbi.py::divided_form"),  # a helper, no test
+        (places.locate_test, "tests/training/test_training.py::TestGate::test_closed_form"),
         (places.locate_cell, "eq-6"),
         (places.locate_cell, "exercise"),  # on many cells, so it leads to none
     ],

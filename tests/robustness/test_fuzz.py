@@ -1,4 +1,4 @@
-"""A few thousand inputs of every fuzzing target; ``python tests/fuzz`` runs millions."""
+"""A few thousand inputs of every fuzzing target; ``python tests/tools/fuzz`` runs millions."""
 
 from __future__ import annotations
 

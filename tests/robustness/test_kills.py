@@ -1,4 +1,4 @@
-"""Some of the kills of tests/kill_harness.py, which has them all."""
+"""Some of the kills of tests/tools/kill_harness.py, which has them all."""
 
 from __future__ import annotations
 

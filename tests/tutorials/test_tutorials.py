@@ -13,7 +13,7 @@ nbclient = pytest.importorskip("nbclient")
 jupytext = pytest.importorskip("jupytext")
 build = pytest.importorskip("build", reason="installed without tutorials")
 
-TUTORIALS = Path(__file__).parent.parent / "tutorials"
+TUTORIALS = Path(__file__).parents[2] / "tutorials"
 SOURCES = build.sources()
 NOTEBOOKS = sorted(TUTORIALS.glob("*.ipynb"))
 SOLUTIONS = sorted((TUTORIALS / "solutions").glob("*.ipynb"))

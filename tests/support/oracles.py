@@ -1,7 +1,7 @@
 """Nets from the oracle files: NAME.json describes the net and its variants, NAME.npz the arrays.
 
-More oracles of the same form can be dropped into tests/oracles, or into the folder
-that the environment variable MINIFBI_ORACLES names, and are tested like the others.
+More oracles of the same form can be dropped into tests/fbi/oracles, or into the
+folder that the environment variable MINIFBI_ORACLES names, and are tested like the others.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from minifbi.layers import AvgPool2d, Conv2d, Dense, Flatten, MaxPool2d, ReLU, Sequential
 
-FOLDERS = [Path(__file__).parent / "oracles"]
+FOLDERS = [Path(__file__).parents[1] / "fbi" / "oracles"]
 if os.environ.get("MINIFBI_ORACLES"):
     FOLDERS.append(Path(os.environ["MINIFBI_ORACLES"]))
 

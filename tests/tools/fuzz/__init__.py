@@ -1,7 +1,7 @@
 """Fuzzing: wrong input of every kind, made from right input, by the hundred thousand.
 
-``python tests/fuzz --help`` says how to run it; the suite runs a few thousand inputs of it, in
-``tests/test_fuzz.py``.
+``python tests/tools/fuzz --help`` says how to run it; the suite runs a few thousand inputs, in
+``tests/robustness/test_fuzz.py``.
 
 - :mod:`fuzz.mutators` changes an input at the level of its structure: a dimension in an IDX header,
   a value in the JSON of a checkpoint whose check sums are right, a flag of a command line.

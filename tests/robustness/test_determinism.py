@@ -17,6 +17,7 @@ from minifbi.backends import backend_status, get_backend
 from minifbi.training import TrainConfig, Trainer
 
 HERE = Path(__file__).parent
+TESTS = HERE.parent
 # relative to the largest number of each parameter, after 8 steps
 BOUNDS = {"float32": 1e-4, "float64": 1e-12}
 
@@ -36,7 +37,7 @@ def train_in(
     subprocess.run(
         [sys.executable, "-c", code, str(data), str(folder), backend],
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(HERE.parent), **environment},
+        env={**os.environ, "PYTHONPATH": str(TESTS.parent), **environment},
         check=True,
         capture_output=True,
     )
@@ -86,8 +87,9 @@ def test_numpy_and_numba_agree_within_bounds(dtype: str) -> None:
 
 
 THREADS = """
+import os
 import sys
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1].split(os.pathsep)
 import numpy as np
 from test_determinism import parameters
 from minifbi.training import set_threads
@@ -104,8 +106,9 @@ np.savez(sys.argv[2], **found)
 @needs_numba
 def test_the_number_of_threads(tmp_path: Path) -> None:
     """On numba no bit depends on it; in NumPy's matrix product the last digits may."""
+    path = os.pathsep.join(map(str, (HERE, TESTS / "support", TESTS / "tools")))
     subprocess.run(
-        [sys.executable, "-c", THREADS, str(HERE), str(tmp_path / "found.npz"), "numpy", "numba"],
+        [sys.executable, "-c", THREADS, path, str(tmp_path / "found.npz"), "numpy", "numba"],
         env={**os.environ, "NUMBA_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"},
         check=True,
     )

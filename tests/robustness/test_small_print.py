@@ -1,6 +1,6 @@
 """The small print of autograd, layers and fbi: defaults, edges, and who checks what first.
 
-Each of these was found by a mutation run (tests/mutation.py): a fault that nothing else noticed.
+Each was found by a mutation run (tests/tools/mutation.py): a fault that nothing else noticed.
 """
 
 from __future__ import annotations

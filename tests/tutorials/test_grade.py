@@ -18,7 +18,7 @@ grading = pytest.importorskip("grading", reason="installed without tutorials")
 grade = pytest.importorskip("grade", reason="installed without tutorials")
 pytest.importorskip("IPython")
 
-TUTORIALS = Path(__file__).parent.parent / "tutorials"
+TUTORIALS = Path(__file__).parents[2] / "tutorials"
 OURS = grading.tutorials_in()
 FIRST = "01_tensors_and_the_tape"
 

@@ -21,10 +21,10 @@ announced.  In the end parameters, optimiser state, histories, random generators
 result and figures must be those of the undisturbed run, bit for bit; only the clock
 ("seconds") may differ.
 
-    python tests/kill_harness.py                              # every moment of every kind
-    python tests/kill_harness.py --kills 200 --kinds lines bytes
+    python tests/tools/kill_harness.py                              # every moment of every kind
+    python tests/tools/kill_harness.py --kills 200 --kinds lines bytes
 
-No part of pytest's suite but used by it (tests/test_kills.py).
+No part of pytest's suite but used by it (tests/robustness/test_kills.py).
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "support"))  # for helpers
 
 from helpers import write_idx_folder
 from kill_moments import Plan, check_whole, content

@@ -1,7 +1,7 @@
 """Mutation run: how many planted faults does the suite notice?
 
     pip install cosmic-ray
-    python tests/mutation.py --out FOLDER minifbi/autograd minifbi/layers minifbi/fbi.py
+    python tests/tools/mutation.py --out FOLDER minifbi/autograd minifbi/layers minifbi/fbi.py
 
 Each fault is planted in a fork of this process, which has imported NumPy and pytest and nothing
 of minifbi: no file is changed, and a fault costs a second or two.  The tests of TESTS run in
@@ -74,8 +74,8 @@ def tests_for(path: str, root: Path, asked: list[str]) -> list[str]:
     order = FIRST.get(key, [])
     order = [*order, "test_small_print"]
     names = asked or [*order, *(name for name in TESTS if name not in order)]
-    files = [root / "tests" / f"{name}.py" for name in names]
-    return [str(file) for file in files if file.exists()]
+    files = {file.stem: str(file) for file in (root / "tests").rglob("test_*.py")}
+    return [files[name] for name in names if name in files]
 
 
 class Planter(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -194,7 +194,7 @@ def main() -> int:
     parser.add_argument("--show", action="store_true", help="print the survivors and stop")
     options = parser.parse_args()
 
-    root = Path(__file__).parents[1]
+    root = Path(__file__).resolve().parents[2]
     os.chdir(root)
     sys.path.insert(0, str(root))
     options.out.mkdir(parents=True, exist_ok=True)

@@ -15,8 +15,8 @@ from helpers import command, write_idx_folder
 
 from minifbi.training import load_model
 
-ROOT = Path(__file__).resolve().parents[1]
-STAND_IN = Path(__file__).with_name("stand_in")
+ROOT = Path(__file__).resolve().parents[2]
+STAND_IN = ROOT / "tests" / "support" / "stand_in"
 
 
 @pytest.fixture

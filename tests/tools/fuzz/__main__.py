@@ -1,4 +1,4 @@
-"""``python tests/fuzz TARGET``: feed a reader with wrong inputs until it raises something else.
+"""``python tests/tools/fuzz TARGET``: wrong inputs for a reader, until it raises something else.
 
 With atheris (``pip install -e '.[fuzz]'``) coverage decides which inputs are changed further.
 Without it, or with ``--engine random``, right inputs are changed at random.
@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 def build_parser() -> argparse.ArgumentParser:
     """All flags."""
-    parser = argparse.ArgumentParser(prog="python tests/fuzz", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python tests/tools/fuzz", description=__doc__)
     parser.add_argument(
         "target",
         choices=("idx", "folder", "checkpoint", "resume", "config", "results", "values", "command"),

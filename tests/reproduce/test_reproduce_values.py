@@ -14,7 +14,7 @@ from minifbi.reproduce.results import ACTIVATION, TRAINING, Key, Results, Value,
 from minifbi.reproduce.tables import csv_text, table1_rows, value_rows
 from minifbi.training import TrainConfig
 
-COMMITTED = Path(__file__).parent.parent / "docs/reproduction"
+COMMITTED = Path(__file__).parents[2] / "docs/reproduction"
 
 
 def few() -> Results:

@@ -9,8 +9,8 @@ import pytest
 
 slides_page = pytest.importorskip("slides_page", reason="installed without tutorials")
 
-TUTORIALS = Path(__file__).parent.parent / "tutorials"
-GUIDE = Path(__file__).parent.parent / "docs" / "course.md"
+TUTORIALS = Path(__file__).parents[2] / "tutorials"
+GUIDE = Path(__file__).parents[2] / "docs" / "course.md"
 
 
 def titles():
