@@ -299,6 +299,8 @@ class CupyBackend(NumpyBackend):
         return self._as_given(a + b)
 
     def multiply(self, a: Array, b: Array) -> Array:
+        if a.ndim == 0:
+            return self.xp.asarray(a * b)
         a, b = self._stored(a, b)
         return self._as_given(a * b)
 

@@ -276,12 +276,12 @@ class Layer(State):
             )
         return x
 
-    def trace(self, x: Tensor, name: str = "") -> list[Step]:
+    def trace(self, x: Any, name: str = "") -> list[Step]:
         """Apply the layer and keep what the relevance pass needs.
 
         Parameters
         ----------
-        x : Tensor, shape (N, C, H, W) or (N, F)
+        x : Tensor or array, shape (N, C, H, W) or (N, F)
         name : str
             What to call the layer.
 
@@ -295,6 +295,8 @@ class Layer(State):
         ShapeError
             If the input does not fit; the message names the layer.
         """
+        if not isinstance(x, Tensor):
+            x = self.as_input(x)
         self.check_input(x.data.shape)
         name = name or type(self).__name__.lower()
         z, saved = apply(self, x, tuple(self.own_parameters.values()), name)

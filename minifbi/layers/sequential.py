@@ -110,8 +110,8 @@ class Sequential(Layer):
             )
         return x
 
-    def trace(self, x: Tensor, name: str = "") -> list[Step]:
-        return trace_chain(self.layers, x, name)
+    def trace(self, x: Any, name: str = "") -> list[Step]:
+        return trace_chain(self.layers, x if isinstance(x, Tensor) else self.as_input(x), name)
 
     def summary(self, input_shape: tuple[int, ...] | None = None) -> None:
         """Print a table of layers, output shapes and numbers of parameters.
@@ -219,7 +219,8 @@ class Residual(Sequential):
     def __repr__(self) -> str:
         return "Residual" + super().__repr__().removeprefix("Sequential")
 
-    def trace(self, x: Tensor, name: str = "") -> list[Step]:
+    def trace(self, x: Any, name: str = "") -> list[Step]:
+        x = x if isinstance(x, Tensor) else self.as_input(x)
         steps = trace_chain(self.chain, x, name)
         aside = trace_chain({"shortcut": self.shortcut} if self.shortcut else {}, x, name)
         ends = [part[-1].z if part else x for part in (steps, aside)]

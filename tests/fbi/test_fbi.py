@@ -20,17 +20,18 @@ from minifbi.layers import (
     ReLU,
     Sequential,
 )
+from minifbi.rules.linear import divide
 
 starts = pytest.mark.parametrize("start", fbi.STARTS)
 nets = pytest.mark.parametrize("name", NETS)
 biases = pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 
 
-def two_passes(name, backend, start="target", bias=True, seed=0, stabilizer=0.0):
+def two_passes(name, backend, start="target", bias=True, seed=0, rule="zero"):
     model = build(name, backend, bias, seed)
     x, labels = inputs(name, seed)
     steps = fbi.forward_pass(model, x)
-    return steps, labels, fbi.relevance_pass(steps, start, labels, stabilizer)
+    return steps, labels, fbi.relevance_pass(steps, start, labels, rule)
 
 
 def start_by_hand(logits, start, labels):
@@ -144,7 +145,9 @@ def divided_form(steps, relevance, eps):
 @biases
 @pytest.mark.parametrize("stabilizer", [0.0, 0.01, 0.5])
 def test_literal_divided_form(name, start, bias, stabilizer, backend):
-    steps, labels, relevances = two_passes(name, backend, start, bias, stabilizer=stabilizer)
+    steps, labels, relevances = two_passes(
+        name, backend, start, bias, rule=f"epsilon:{stabilizer}"
+    )
     logits = steps[-1].z.numpy()
     first = start_by_hand(logits, start, labels) * logits
     expected = divided_form(steps, first, stabilizer)
@@ -189,17 +192,17 @@ def test_nothing_is_divided_in_the_exact_form(backend):
     assert all(np.abs(r.numpy()).max() > 0 for r in relevances.values())
 
 
-def test_stabilize_at_zero_and_by_hand(backend):
+def test_the_stabiliser_at_zero_and_by_hand(backend):
     ratio = Tensor([2.0, 2.0, 2.0], True, backend)
     z = Tensor([0.0, 1.5, -1.5], True, backend)
-    out = fbi.stabilize(ratio, z, 0.5)
+    out = ratio * divide(z, z, 0.5)  # as the rule epsilon does
     assert out.numpy().tolist() == [0.0, 1.5, 1.5]  # 2 z / (z + 0.5 sign z)
     out.backward(np.ones(3))
     # d/dz of z / (z + eps) is eps / (z + eps)^2; sign(0) = +1
     assert z.backend.to_numpy(z.grad).tolist() == [4.0, 0.25, -0.25]
     assert z.backend.to_numpy(ratio.grad).tolist() == [0.0, 0.75, 0.75]
     single = Tensor(np.ones(1, np.float32), True, backend)
-    assert fbi.stabilize(single, single, np.float64(0.1)).dtype == np.float32
+    assert divide(single, single, np.float64(0.1)).dtype == np.float32
 
 
 # ---- published toy cases ---------------------------------------------------------------------
@@ -307,16 +310,16 @@ def test_errors(backend):
     loss = fbi.fbi_loss(fbi.fbi_terms(steps, relevances))
     out_of_range = np.array([0, 1, CLASSES])
     for error, message, wrong in (
-        (ConfigError, r"fbi_weight=2.*\[0, 1\]", lambda: fbi.objective(loss, loss, 2)),
+        (ConfigError, "fbi_weight=2.*at least 0 and at most 1", lambda: fbi.objective(loss, loss, 2)),
         (ConfigError, r"fbi_weight=-0\.1", lambda: fbi.objective(loss, loss, -0.1)),
         (ConfigError, "fbi_weight=nan", lambda: fbi.objective(loss, loss, float("nan"))),
         (ConfigError, r"start='all'.*target", lambda: fbi.relevance_pass(steps, "all", labels)),
         (ConfigError, "needs the labels", lambda: fbi.relevance_pass(steps)),
         (ShapeError, r"label 4.*0\.\.3", lambda: fbi.relevance_pass(steps, "target", out_of_range)),
         (ShapeError, r"\(2,\).*\(3,\)", lambda: fbi.relevance_pass(steps, "target", labels[:2])),
-        (ConfigError, r"stabilizer=-1", lambda: fbi.relevance_pass(steps, "logits", None, -1)),
-        (ConfigError, r"stabilizer=nan", lambda: fbi.relevance_pass(steps, "logits", None, np.nan)),
-        (ConfigError, r"stabilizer=inf", lambda: fbi.relevance_pass(steps, "logits", None, np.inf)),
+        (ConfigError, r"epsilon=-1", lambda: fbi.relevance_pass(steps, start="logits", rule="epsilon:-1")),
+        (ConfigError, r"epsilon=nan", lambda: fbi.relevance_pass(steps, start="logits", rule="epsilon:nan")),
+        (ConfigError, r"epsilon=inf", lambda: fbi.relevance_pass(steps, start="logits", rule="epsilon:inf")),
         (ConfigError, r"reduction='l1'.*sum", lambda: fbi.fbi_terms(steps, relevances, "l1")),
         (ConfigError, "at least one functional layer", lambda: fbi.fbi_loss({})),
         (ConfigError, "at least one layer", lambda: fbi.relevance_pass([])),

@@ -20,12 +20,17 @@ def relative(ours, reference):
     return difference / scale if scale else difference
 
 
+def rule_of(variant):
+    """LRP-0, or its stabilised form: the rule epsilon."""
+    return f"epsilon:{variant['stabilizer']}" if variant["stabilizer"] else "zero"
+
+
 def three_passes(oracle, variant, backend, dtype):
     model = oracle.build(backend, dtype)
     steps = fbi.forward_pass(model, oracle.arrays["x"])
     labels = oracle.arrays["labels"]
     task = cross_entropy(steps[-1].z, labels)
-    relevances = fbi.relevance_pass(steps, variant["start"], labels, variant["stabilizer"])
+    relevances = fbi.relevance_pass(steps, variant["start"], labels, rule_of(variant))
     terms = fbi.fbi_terms(steps, relevances, variant["reduction"])
     loss = fbi.fbi_loss(terms)
     total = fbi.objective(task, loss, variant["fbi_weight"])

@@ -17,7 +17,7 @@ from minifbi import check_numerics, fbi
 from minifbi.autograd import Tensor, cross_entropy, no_grad
 from minifbi.errors import ConfigError, NonFiniteError
 from minifbi.layers import Conv2d, Dense, Flatten, MaxPool2d, ReLU, Sequential
-from minifbi.layers.numerics import is_checking
+from minifbi.numerics import is_checking
 from minifbi.training import TrainConfig, Trainer, resume, train
 
 LABELS = np.array([1, 0])

@@ -5,12 +5,23 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from minifbi import fbi
+from minifbi import fbi, fusion
 from minifbi.autograd import Tensor, check_gradients, cross_entropy
 from minifbi.backends import get_backend
-from minifbi.errors import ConfigError, ShapeError
-from minifbi.layers import AvgPool2d, Conv2d, Dense, Flatten, MaxPool2d, ReLU, Sequential
-from minifbi.layers.fused import ConvBlock, fuse
+from minifbi.errors import ShapeError
+from minifbi.fusion import ConvBlock, fuse
+from minifbi.layers import (
+    AvgPool2d,
+    Conv2d,
+    Dense,
+    Dropout,
+    Flatten,
+    MaxPool2d,
+    ReLU,
+    Residual,
+    Sequential,
+)
+from minifbi.rules import Zero
 
 RNG = np.random.default_rng(5)
 
@@ -54,6 +65,23 @@ def nets(backend, dtype=np.float64):
         ),
     )
     yield (
+        "residual",
+        net(
+            {
+                "block": Residual(
+                    {
+                        "conv1": Conv2d(2, 4, 3, stride=2, padding=1, **options),
+                        "relu": ReLU(),
+                        "conv2": Conv2d(4, 3, 3, padding=1, **options),
+                    },
+                    shortcut=Sequential(Conv2d(2, 3, 1, stride=2, **options), ReLU()),
+                ),
+                "relu": ReLU(),
+            },
+            3 * 4 * 4,
+        ),
+    )
+    yield (
         "nothing to pool",
         net(
             {
@@ -67,10 +95,15 @@ def nets(backend, dtype=np.float64):
     )
 
 
+def rewritten(model):
+    """As for a compiled backend, on every backend: the blocks' arithmetic is the contract's."""
+    return fusion._rewritten(model)
+
+
 def everything(model, x, labels, fused, start="target"):
     """All that the three passes give, as arrays."""
     image = Tensor(x, requires_grad=True, backend=model.backend, dtype=model.dtype)
-    steps = fbi.forward_pass(model, image, fused=fused)
+    steps = fbi.forward_pass(rewritten(model) if fused else model, image)
     relevances = fbi.relevance_pass(steps, start, labels)
     terms = fbi.fbi_terms(steps, relevances)
     model.zero_grad()
@@ -104,7 +137,7 @@ def test_gradients_through_fused_passes(backend):
         x, labels = RNG.standard_normal((3, 2, 8, 7)), np.array([0, 3, 1])
 
         def loss(model=model, x=x, labels=labels):
-            steps = fbi.forward_pass(model, x, fused=True)
+            steps = fbi.forward_pass(rewritten(model), x)
             terms = fbi.fbi_terms(steps, fbi.relevance_pass(steps, "target", labels))
             return fbi.objective(cross_entropy(steps[-1].z, labels), fbi.fbi_loss(terms), 0.5)
 
@@ -118,7 +151,7 @@ def test_two_relevance_passes_over_one_forward_pass(backend):
     gradients = []
     for fused in (False, True):
         model.zero_grad()
-        steps = fbi.forward_pass(model, x, fused=fused)
+        steps = fbi.forward_pass(rewritten(model) if fused else model, x)
         losses = [
             fbi.fbi_loss(fbi.fbi_terms(steps, fbi.relevance_pass(steps, start, labels)))
             for start in ("target", "logits")
@@ -144,25 +177,60 @@ def test_what_is_fused():
         "h": MaxPool2d(2),
         "i": ReLU(),
     }
-    found = list(fuse(list(layers.items())))
-    assert [name for name, _ in found] == ["a", "d", "f", "g", "h", "i"]
-    assert [type(layer) for _, layer in found[:3]] == [ConvBlock, ConvBlock, AvgPool2d]
-    assert found[0][1].pool is layers["c"]
-    assert found[1][1].pool is None
-    assert found[0][1].parameters() == layers["a"].parameters()
+    found = rewritten(Sequential(layers)).layers
+    assert list(found) == ["a", "d", "f", "g", "h", "i"]
+    assert [type(layer) for layer in found.values()][:3] == [ConvBlock, ConvBlock, AvgPool2d]
+    assert found["a"].pool == ("c", layers["c"])
+    assert found["d"].pool is None
+    assert found["a"].parameters() == layers["a"].parameters()
 
 
-def test_a_stabiliser_is_refused(backend):
+class Mine(Zero):
+    """A rule of one's own."""
+
+
+class Chain(Sequential):
+    """A container of one's own."""
+
+
+def test_when_a_model_is_rewritten(backend):
     _, model = next(nets(backend))
-    steps = fbi.forward_pass(model, RNG.standard_normal((1, 2, 8, 7)), fused=True)
-    with pytest.raises(ConfigError, match="fused"):
-        fbi.relevance_pass(steps, "logits", stabilizer=0.01)
+    compiled = get_backend(backend).fuses
+    assert compiled == (backend != "numpy")
+    assert (fuse(model) is not model) == compiled
+    for rule in ("epsilon:0.01", "gamma", Mine(), None):
+        assert fuse(model, rule) is model
+    mine = Chain(model.layers)
+    assert fuse(mine) is mine
+
+
+def test_what_is_rewritten_is_the_model_itself(backend):
+    """Parameters, names and random states are shared, assignments and modes included."""
+    options = {"backend": backend, "rng": np.random.default_rng(8)}
+    model = Sequential(
+        {
+            "conv": Conv2d(1, 2, 3, **options),
+            "relu": ReLU(),
+            "drop": Dropout(0.5, rng=3),
+            "inner": Sequential({"conv": Conv2d(2, 2, 1, **options), "relu": ReLU()}),
+        }
+    )
+    fast = rewritten(model)
+    assert fast.parameters() == model.parameters()
+    assert list(fast.random_states()) == list(model.random_states()) == ["drop"]
+    model["conv"].weight = Tensor(np.zeros((2, 1, 3, 3), np.float32), True, backend)
+    assert fast.parameters()["conv.weight"] is model["conv"].weight
+    x = RNG.random((2, 1, 5, 5)).astype(np.float32)
+    model.eval()
+    np.testing.assert_allclose(fast(x).numpy(), model(x).numpy())
+    model.train()
+    assert fast.layers["drop"].training
 
 
 def test_shape_errors_are_those_of_the_layers():
     model = Sequential({"conv": Conv2d(1, 2, 3), "relu": ReLU(), "pool": MaxPool2d(4)})
     with pytest.raises(ShapeError, match=r"layer 'pool'.*4 x 4"):
-        model.trace(np.zeros((1, 1, 5, 5)), fused=True)
+        rewritten(model)(np.zeros((1, 1, 5, 5)))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

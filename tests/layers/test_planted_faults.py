@@ -23,7 +23,7 @@ from minifbi.layers import (
     ReLU,
     Sequential,
 )
-from minifbi.layers.fused import ConvBlock
+from minifbi.fusion import ConvBlock
 
 IMAGES = (2, 2, 6, 5)
 OPTIONS = {"rng": 1, "dtype": np.float64}
@@ -31,7 +31,7 @@ OPTIONS = {"rng": 1, "dtype": np.float64}
 LAYERS = {
     "AvgPool2d": (lambda: AvgPool2d(3, 2, 1), IMAGES),
     "Conv2d": (lambda: Conv2d(2, 2, 3, padding=1, **OPTIONS), IMAGES),
-    "ConvBlock": (lambda: ConvBlock(Conv2d(2, 2, 3, padding=1, **OPTIONS), MaxPool2d(2)), IMAGES),
+    "ConvBlock": (lambda: ConvBlock(Conv2d(2, 2, 3, padding=1, **OPTIONS), ("pool", MaxPool2d(2))), IMAGES),
     "Dense": (lambda: Dense(5, 5, **OPTIONS), (3, 5)),
     "Dropout": (lambda: Dropout(0.4, rng=3), IMAGES),
     "Flatten": (Flatten, IMAGES),
@@ -174,7 +174,7 @@ def report_on(kind, method=None, fault=None):
     layer = build()
     states = layer.random_states()
     rng = np.random.default_rng(2)
-    for p in layer.own_parameters().values():
+    for p in layer.own_parameters.values():
         p.data = rng.standard_normal(p.shape)
     x = Tensor(rng.standard_normal(shape), True)
     output = layer.trace(x)[0].z.shape
@@ -189,7 +189,7 @@ def report_on(kind, method=None, fault=None):
         return (step.z * g).sum() + (step.relevance(ratio) * u).sum()
 
     return check_gradients(
-        loss, {"x": x, "ratio": ratio, **layer.own_parameters()}, directions=2, raises=False
+        loss, {"x": x, "ratio": ratio, **layer.own_parameters}, directions=2, raises=False
     )
 
 

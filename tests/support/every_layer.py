@@ -29,7 +29,7 @@ from minifbi.layers import (
     ReLU,
     Sequential,
 )
-from minifbi.layers.fused import ConvBlock
+from minifbi.fusion import ConvBlock
 
 
 def _subclasses(kind: type) -> set[type]:
@@ -109,7 +109,7 @@ def block(draw: Any, bias: bool) -> Case:
     if draw(st.booleans()):
         kernel = tuple(draw(st.integers(1, min(3, n))) for n in size)
         pool = (kernel, draw(_pairs(1, 3)), tuple(draw(st.integers(0, k // 2)) for k in kernel))
-    return Case(lambda b, d: ConvBlock(build(b, d), MaxPool2d(*pool) if pool else None), shape)
+    return Case(lambda b, d: ConvBlock(build(b, d), ("pool", MaxPool2d(*pool)) if pool else None), shape)
 
 
 def dense(draw: Any, bias: bool) -> Case:
