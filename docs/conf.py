@@ -76,7 +76,7 @@ def copy_tutorials() -> None:
     for stale in copy.glob("*.ipynb"):
         if not (source / stale.name).exists():
             stale.unlink()
-    for notebook in [*source.glob("*.ipynb"), *source.glob("slides.pdf")]:
+    for notebook in source.glob("*.ipynb"):
         target = copy / notebook.name
         if not target.exists() or target.read_bytes() != notebook.read_bytes():
             shutil.copyfile(notebook, target)

@@ -38,9 +38,7 @@ ROUNDS = ("AvgPool2d", "Sequential")
 
 
 def test_every_layer_is_here():
-    assert set(GEOMETRIES) == set(KINDS), (
-        "give the new layer an entry in every_layer.py"
-    )
+    assert set(GEOMETRIES) == set(KINDS), "give the new layer an entry in every_layer.py"
 
 
 class Passes:

@@ -34,7 +34,7 @@ def square(answer):
 def half(answer):
     return function(answer, lambda x: x / 2, [(1.0,), (3.0,)], "half")
 """
-IMPORT = "import checks_90 as check"
+IMPORT = "from checks import tutorial_90 as check"
 NAMES = ("double", "square", "half")
 RIGHT = {"double": "2 * x", "square": "x**2", "half": "0.5 * x"}
 
@@ -59,8 +59,9 @@ def cells_with(**changed):
 def small(tmp_path_factory):
     """A tutorial of three exercises, in a folder of its own."""
     folder = tmp_path_factory.mktemp("tutorials")
-    shutil.copy(TUTORIALS / "checks.py", folder)
-    (folder / "checks_90.py").write_text(CHECKS, encoding="utf-8")
+    (folder / "checks").mkdir()
+    shutil.copy(TUTORIALS / "checks" / "__init__.py", folder / "checks")
+    (folder / "checks" / "tutorial_90.py").write_text(CHECKS, encoding="utf-8")
     write(folder / "90_small.ipynb", [IMPORT, *(answer(name, "...") for name in NAMES)])
     return folder
 
@@ -167,7 +168,9 @@ def test_checks_that_were_tampered_with(small, tmp_path):
         tmp_path / "fritz" / "90_small.ipynb",
         [IMPORT, fake, *(answer(name, "0 * x") for name in NAMES)],
     )
-    (path.parent / "checks_90.py").write_text("passed = True", encoding="utf-8")
+    (path.parent / "checks").mkdir()
+    (path.parent / "checks" / "__init__.py").write_text("", encoding="utf-8")
+    (path.parent / "checks" / "tutorial_90.py").write_text("passed = True", encoding="utf-8")
     submission, _ = graded(small, path)
     assert submission.points == 0
 
@@ -202,13 +205,13 @@ def test_what_is_collected(small, tmp_path):
 
 
 def marked(student, passed, tutorial=None, message="m"):
-    tutorial = tutorial or OURS["checks_01"]
+    tutorial = tutorial or OURS["tutorial_01"]
     marks = [grading.Mark(e.name, i < passed, message) for i, e in enumerate(tutorial.exercises)]
     return grading.Submission(student, Path(f"{student}.ipynb"), tutorial, marks=marks)
 
 
 def test_tables(tmp_path):
-    second = OURS["checks_02"]
+    second = OURS["tutorial_02"]
     found = [
         marked("anna", 1),
         marked("anna", 3),  # handed in twice: the better one counts
@@ -263,7 +266,7 @@ def test_the_command_and_one_right_answer(tmp_path):
         for c in cells
     ]
     write(tmp_path / "in" / "gina" / f"{FIRST}.ipynb", cells)
-    done = run(TUTORIALS / "grade.py", tmp_path / "in", "--out", tmp_path / "out")
+    done = run(TUTORIALS / "grading" / "grade.py", tmp_path / "in", "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert f"gina: {FIRST} 1/4" in done.stdout
     assert "grow or shrink" in done.stdout
@@ -279,11 +282,11 @@ def test_pytest_grades_the_solution_and_what_is_no_notebook(tmp_path):
     shutil.copy(TUTORIALS / "solutions" / f"{FIRST}.ipynb", tmp_path / f"hugo_{FIRST}.ipynb")
     (tmp_path / "ida_02_convolution_three_ways.ipynb").write_text("hello", encoding="utf-8")
     done = run(
-        *("-m", "pytest", "-p", "no:cacheprovider", TUTORIALS / "test_exercises.py"),
+        *("-m", "pytest", "-p", "no:cacheprovider", TUTORIALS / "grading" / "test_exercises.py"),
         *("--notebooks", tmp_path),
     )
     assert "4 failed, 4 passed" in done.stdout, done.stdout
-    assert f"ida-{OURS['checks_02'].stem}-shapes_and_costs" in done.stdout
+    assert f"ida-{OURS['tutorial_02'].stem}-shapes_and_costs" in done.stdout
     assert "not a notebook" in done.stdout
 
 
@@ -293,7 +296,7 @@ def test_the_handout_stands_alone(tmp_path):
     names = {path.name for path in build.handout(tmp_path)}
     assert "README.md" in names
     assert not {name for name in names if "solution" in name or name.startswith("grad")}
-    modules = [tutorial.module for tutorial in OURS.values()]
+    modules = [f"checks.{tutorial.module}" for tutorial in OURS.values()]
     done = subprocess.run(
         [sys.executable, "-c", f"import {', '.join(modules)}"],
         capture_output=True,

@@ -9,15 +9,13 @@ import pytest
 
 slides_page = pytest.importorskip("slides_page", reason="installed without tutorials")
 
-TUTORIALS = Path(__file__).parents[2] / "tutorials"
+SLIDES = Path(__file__).parents[2] / "tutorials" / "slides"
 GUIDE = Path(__file__).parents[2] / "docs" / "course.md"
 
 
 def titles():
     """The titles of all pages, from the code."""
-    text = "\n".join(
-        p.read_text(encoding="utf-8") for p in sorted(TUTORIALS.glob("slides_[1-3].py"))
-    )
+    text = "\n".join(p.read_text(encoding="utf-8") for p in sorted(SLIDES.glob("slides_[1-3].py")))
     return [title for title in re.findall(r'deck\.page\("(.*?)"\)', text) if title]
 
 
@@ -36,7 +34,7 @@ def test_the_guide_names_slides_that_exist():
 
 
 def test_the_committed_slides_are_a_pdf_of_all_pages():
-    data = (TUTORIALS / "slides.pdf").read_bytes()
+    data = (SLIDES / "slides.pdf").read_bytes()
     assert data.startswith(b"%PDF")
     pages = len(re.findall(rb"/Type /Page\b", data))
     openings = 1 + 3  # the title, and one for each session

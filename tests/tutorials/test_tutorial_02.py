@@ -7,7 +7,7 @@ import pytest
 
 from minifbi import get_backend
 
-check = pytest.importorskip("checks_02", reason="installed without tutorials")
+check = pytest.importorskip("checks.tutorial_02", reason="installed without tutorials")
 
 SHAPE, WEIGHT = (32, 8, 31, 23), (8, 3, 5, 5)
 COST = 32 * 8 * 31 * 23 * 3 * 5 * 5

@@ -9,7 +9,7 @@ import pytest
 
 from minifbi import alexnet, forward_pass
 
-check = pytest.importorskip("checks_03", reason="installed without tutorials")
+check = pytest.importorskip("checks.tutorial_03", reason="installed without tutorials")
 
 POOL5, CONV1, DENSE6 = (32, 4, 4), 1216, 65664
 

@@ -9,7 +9,7 @@ from minifbi import Tensor, fbi_loss, fbi_terms, forward_pass, relevance_pass
 from minifbi.layers import Dense, ReLU, Sequential
 from minifbi.training import Gate
 
-check = pytest.importorskip("checks_06", reason="installed without tutorials")
+check = pytest.importorskip("checks.tutorial_06", reason="installed without tutorials")
 
 
 # ---- exercise 1: two roads ---------------------------------------------------------------

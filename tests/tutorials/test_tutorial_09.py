@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-check = pytest.importorskip("checks_09", reason="installed without tutorials")
+check = pytest.importorskip("checks.tutorial_09", reason="installed without tutorials")
 
 
 # ---- exercise 1: intensity ---------------------------------------------------------------

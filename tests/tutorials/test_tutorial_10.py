@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-check = pytest.importorskip("checks_10", reason="installed without tutorials")
+check = pytest.importorskip("checks.tutorial_10", reason="installed without tutorials")
 
 STAND_IN = Path(__file__).parents[1] / "support" / "stand_in"
 
@@ -215,7 +215,7 @@ def test_runs_on_a_device(tmp_path, monkeypatch):
     build = pytest.importorskip("build", reason="installed without tutorials")
     from conftest import GPU
 
-    paths = [build.HERE] if GPU else [STAND_IN, build.HERE.parent, build.HERE]
+    paths = [build.TUTORIALS] if GPU else [STAND_IN, build.TUTORIALS.parent, build.TUTORIALS]
     monkeypatch.setenv("MINIFBI_FAST", "1")
     monkeypatch.setenv("PYTHONPATH", ":".join(map(str, paths)), prepend=":")
     notebook = build.make(build.HERE / "10_on_the_gpu.py", solutions=True)

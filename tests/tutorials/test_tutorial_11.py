@@ -12,7 +12,7 @@ from minifbi.rules import Flow, Rule
 from minifbi.rules.flow import share
 from minifbi.rules.linear import LinearMap
 
-check = pytest.importorskip("checks_11", reason="installed without tutorials")
+check = pytest.importorskip("checks.tutorial_11", reason="installed without tutorials")
 
 
 # ---- exercise 1: the layer Scale ---------------------------------------------------------

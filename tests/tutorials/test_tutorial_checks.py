@@ -180,10 +180,11 @@ SOURCE = f"""\
 
 
 def test_what_build_writes(tmp_path, monkeypatch):
-    source = tmp_path / "09_circles.py"
+    source = tmp_path / "sources" / "09_circles.py"
+    source.parent.mkdir()
     source.write_text(SOURCE, encoding="utf-8")
-    (tmp_path / "helper.py").write_text("x = 1\n", encoding="utf-8")
-    assert build.sources(tmp_path) == [source]
+    (source.parent / "helper.py").write_text("x = 1\n", encoding="utf-8")
+    assert build.sources(source.parent) == [source]
     monkeypatch.setattr(build, "execute", lambda notebook, folder: notebook)
 
     student, lecturer = tmp_path / "09_circles.ipynb", tmp_path / "solutions" / "09_circles.ipynb"
@@ -204,7 +205,8 @@ def test_what_build_writes(tmp_path, monkeypatch):
 
 
 def test_outputs_stay_where_only_the_text_changed(tmp_path, monkeypatch):
-    source, notebook = tmp_path / "09_circles.py", tmp_path / "09_circles.ipynb"
+    source, notebook = tmp_path / "sources" / "09_circles.py", tmp_path / "09_circles.ipynb"
+    source.parent.mkdir()
     source.write_text(SOURCE, encoding="utf-8")
     runs = []
 
@@ -230,10 +232,10 @@ def test_outputs_stay_where_only_the_text_changed(tmp_path, monkeypatch):
 
 def test_handout_has_no_source_and_no_solution(tmp_path):
     names = {path.name for path in build.handout(tmp_path / "out")}
-    assert "checks.py" in names
+    assert "tutorial_01.py" in names
     assert "build.py" not in names
     for source in build.sources():
-        assert source.with_suffix(".ipynb").name in names
+        assert f"{source.stem}.ipynb" in names
         assert source.name not in names
 
 

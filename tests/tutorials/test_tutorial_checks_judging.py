@@ -11,8 +11,8 @@ import math
 import numpy as np
 import pytest
 
-checks_07 = pytest.importorskip("checks_07", reason="installed without tutorials")
-checks_08 = pytest.importorskip("checks_08", reason="installed without tutorials")
+checks_07 = pytest.importorskip("checks.tutorial_07", reason="installed without tutorials")
+checks_08 = pytest.importorskip("checks.tutorial_08", reason="installed without tutorials")
 
 
 # ---- 7, exercise 1: 1/variance -----------------------------------------------------------

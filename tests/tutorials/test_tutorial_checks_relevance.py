@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-checks_04 = pytest.importorskip("checks_04", reason="installed without tutorials")
-checks_05 = pytest.importorskip("checks_05", reason="installed without tutorials")
+checks_04 = pytest.importorskip("checks.tutorial_04", reason="installed without tutorials")
+checks_05 = pytest.importorskip("checks.tutorial_05", reason="installed without tutorials")
 
 
 def safe(R, z):

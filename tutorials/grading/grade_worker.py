@@ -140,7 +140,7 @@ def main() -> None:
 
     quiet()
     sys.path.insert(0, job["tutorials"])
-    check = importlib.import_module(job["module"])
+    check = importlib.import_module(f"checks.{job['module']}")
     shell, seconds = make_shell(), job["cell_seconds"]
     todo = {e["name"]: e["call"] for e in job["exercises"]}
     passed: set[str] = set()

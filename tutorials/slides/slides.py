@@ -1,8 +1,8 @@
 """The slides of the course, three sessions: every figure is computed with minifbi, here and now.
 
-    python tutorials/slides.py                       # writes tutorials/slides.pdf, 1 to 3 minutes
-    python tutorials/slides.py --png pages           # and every page as a picture
-    python tutorials/slides.py --out my.pdf --quick  # few images: to see whether it works
+    python tutorials/slides/slides.py               # writes slides.pdf beside it, 1 to 3 minutes
+    python tutorials/slides/slides.py --png pages   # and every page as a picture
+    python tutorials/slides/slides.py --out my.pdf --quick  # few images: only to try it
 
 Figures that need many trainings come from docs/reproduction/, the project's own full run.  To
 change a slide, change its function; docs/course.md says which belongs to which minute.

@@ -704,7 +704,7 @@ Markdown("\n".join(lines) if full else "*The large run is not on this machine.*"
 # $G = \sum_k (2k - n - 1)\, a_k \,/\, (n \sum_k a_k)$.
 
 # %% tags=["exercise"]
-import checks_08 as check
+from checks import tutorial_08 as check
 
 
 def gini_index(a):

@@ -762,7 +762,7 @@ plt.show()
 
 
 # %% tags=["exercise"]
-import checks_11 as check
+from checks import tutorial_11 as check
 
 
 class Scale(Layer):

@@ -935,7 +935,7 @@ plt.show()
 # Replace each `...`, run the cell, and read what the check says.
 
 # %%
-import checks_06 as check
+from checks import tutorial_06 as check
 
 # %% [markdown]
 # **Exercise 1: the 2.5.** In section 1 the FBI loss contributed $2.5\,x_i$ to the gradient of a

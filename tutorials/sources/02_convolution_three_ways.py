@@ -641,7 +641,7 @@ assert gap < 1e-7
 # a kernel of $k$ numbers.
 
 # %%
-import checks_02 as check
+from checks import tutorial_02 as check
 
 # %% [markdown]
 # **Exercise 1: shapes and costs.** A convolution takes a batch of 32 colour images (3 channels) of

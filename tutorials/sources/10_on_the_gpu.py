@@ -230,7 +230,7 @@ for what, attempt in (
         print(f"{what}: {str(error)[:75]}")
 
 # %% [markdown]
-# minifbi's own tests use a larger class of this kind, `tests/strict_cupy.py`. It knows only
+# minifbi's own tests use a larger class of this kind, `tests/support/strict_cupy.py`. It knows only
 # functions that CuPy has, refuses everything that CuPy refuses, and counts how often something
 # looks at a number. So most mistakes are found on machines without a card.
 #
@@ -851,7 +851,7 @@ for needed, available in ((12 * GIB, 8 * GIB), (40 * GIB, 8 * GIB)):
 # not, where to look. None of them needs a GPU.
 
 # %%
-import checks_10 as check
+from checks import tutorial_10 as check
 
 # %% [markdown]
 # **Exercise 1: generic code.** Write the softmax of notebook 3, $p_k = e^{z_k} / \sum_j e^{z_j}$

@@ -1,6 +1,6 @@
 """Students' notebooks, graded by pytest: one test for each exercise.
 
-    python -m pytest tutorials/test_exercises.py --notebooks FOLDER
+    python -m pytest tutorials/grading/test_exercises.py --notebooks FOLDER
 
 The same as ``grade.py FOLDER``, for those who want pytest's reports (``--junitxml``, ``-k anna``).
 Like that, it RUNS THE STUDENTS' CODE with your rights: see docs/course.md.

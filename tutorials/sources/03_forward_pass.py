@@ -802,7 +802,7 @@ np.testing.assert_allclose((x.numpy() * x.grad).sum(), score.item())
 # Replace each `...`, run the cell, and read what the check says.
 
 # %%
-import checks_03 as check
+from checks import tutorial_03 as check
 
 # %% [markdown]
 # **Exercise 1: count.** The same network for colour images of 32 x 32 pixels (3 channels). Which

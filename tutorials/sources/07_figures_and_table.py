@@ -677,7 +677,7 @@ else:
 # `"mean"` or `"max"`. `a` is an array of any shape, and all of its values count.
 
 # %% tags=["exercise"]
-import checks_07 as check
+from checks import tutorial_07 as check
 
 
 def inverse_variance(a, scale):

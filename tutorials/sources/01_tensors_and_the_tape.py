@@ -725,7 +725,7 @@ print(check_gradients(lambda: two_passes(W, W)[0], {"W": W, "v": v}))
 # not, where to look.
 
 # %%
-import checks_01 as check
+from checks import tutorial_01 as check
 
 # %% [markdown]
 # **Exercise 1: division.** Our `Number` can add and multiply. To divide, it needs the two slopes of

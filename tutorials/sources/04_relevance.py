@@ -702,7 +702,7 @@ for method in METHODS:
 # batch. Mind the bias, and units whose output is 0.
 
 # %% tags=["exercise"]
-import checks_04 as check
+from checks import tutorial_04 as check
 
 
 def dense_relevance(x, W, b, R):

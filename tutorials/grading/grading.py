@@ -27,8 +27,9 @@ from typing import Any
 import nbformat
 
 HERE = Path(__file__).resolve().parent
+TUTORIALS = HERE.parent
 WORKER = HERE / "grade_worker.py"
-IMPORT = re.compile(r"^\s*(?:import|from)\s+(checks_\w+)", re.MULTILINE)
+IMPORT = re.compile(r"^\s*from\s+checks\s+import\s+(tutorial_\w+)", re.MULTILINE)
 LARGEST = 50 * 2**20  # bytes of a notebook
 NOT_REACHED = "not reached"  # how the message of an exercise begins that was not graded
 IGNORED = {".ipynb_checkpoints", "__MACOSX", "__pycache__"}
@@ -141,7 +142,7 @@ def exercises_in(cells: Sequence[str]) -> Iterator[Exercise]:
                     yield Exercise(name, ast.unparse(node.value))
 
 
-def tutorials_in(folder: Path = HERE) -> dict[str, Tutorial]:
+def tutorials_in(folder: Path = TUTORIALS) -> dict[str, Tutorial]:
     """Our tutorials that have exercises, by the module of their checks."""
     found = {}
     for path in sorted(folder.glob("*.ipynb")):
@@ -200,7 +201,7 @@ def collect(folder: Path, ours: dict[str, Tutorial]) -> list[Submission]:
 def grade(
     submission: Submission,
     limits: Limits = LIMITS,
-    tutorials: Path = HERE,
+    tutorials: Path = TUTORIALS,
     fast: bool = True,
     threads: int | None = None,
 ) -> Submission:
@@ -313,7 +314,7 @@ def read_report(path: Path) -> list[dict[str, Any]]:
 def grade_all(
     submissions: Sequence[Submission],
     limits: Limits = LIMITS,
-    tutorials: Path = HERE,
+    tutorials: Path = TUTORIALS,
     fast: bool = True,
     jobs: int = 1,
     tell: Callable[[Submission], None] = lambda submission: None,

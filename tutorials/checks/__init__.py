@@ -1,9 +1,9 @@
 """What the checks of exercises are made of.
 
-The exercises of notebook NN have their checks in ``checks_NN.py``.  A check takes what the student
-wrote and returns a :class:`Verdict`.  As the last line of a cell it shows itself; in a test,
-``verdict.ok`` is the grade.  A check never raises because of an answer: an error in the student's
-function becomes part of the message.
+The exercises of notebook NN have their checks in ``tutorial_NN.py``.  A check takes what the
+student wrote and returns a :class:`Verdict`.  As the last line of a cell it shows itself; in a
+test, ``verdict.ok`` is the grade.  A check never raises because of an answer: an error in the
+student's function becomes part of the message.
 
 Messages say what differs, where, and where to look; they never say the answer.
 """

@@ -1,8 +1,8 @@
 """Grade a folder of students' notebooks: run each, apply the checks, write tables.
 
-    python tutorials/grade.py FOLDER                      # prints a table
-    python tutorials/grade.py FOLDER --out RESULTS        # and writes grades.csv, details.csv
-    python -m pytest tutorials/test_exercises.py --notebooks FOLDER      # the same as tests
+    python tutorials/grading/grade.py FOLDER                # prints a table
+    python tutorials/grading/grade.py FOLDER --out RESULTS  # and writes grades.csv, details.csv
+    python -m pytest tutorials/grading/test_exercises.py --notebooks FOLDER  # the same as tests
 
 FOLDER holds a folder for each student (``anna/04_relevance.ipynb``), or notebooks with the
 students' names (``anna_04_relevance.ipynb``).  To which tutorial a notebook belongs is found by

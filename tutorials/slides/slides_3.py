@@ -14,7 +14,7 @@ from minifbi.explain import get_explainer
 from slides_material import first
 from slides_page import BLUE, GREEN, GREY, ORANGE, RED, Deck
 
-RESULTS = Path(__file__).resolve().parent.parent / "docs" / "reproduction"
+RESULTS = Path(__file__).resolve().parents[2] / "docs" / "reproduction"
 
 
 def rows_of(name: str) -> list[dict[str, str]]:

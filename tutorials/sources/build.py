@@ -1,6 +1,7 @@
 """Make the notebooks from their sources, for students and for lecturers.
 
-A source, ``NN_name.py`` (jupytext's percent format), holds an exercise together with its solution::
+A source, ``NN_name.py`` (jupytext's percent format), holds an exercise together with its
+solution::
 
     # %%
     def area(radius):
@@ -11,15 +12,15 @@ A source, ``NN_name.py`` (jupytext's percent format), holds an exercise together
 
     check.area(area)
 
-From it come ``NN_name.ipynb``, where the block is only the ``# student:`` lines (and ``...`` where
-these hold no code), run and kept with its outputs; and ``solutions/NN_name.ipynb``, where it is
-only the solution, without outputs.  A whole cell with the tag ``solution`` is left out for
+From it come ``../NN_name.ipynb``, where the block is only the ``# student:`` lines (and ``...``
+where these hold no code), run and kept with its outputs; and ``../solutions/NN_name.ipynb``, where
+it is only the solution, without outputs.  A whole cell with the tag ``solution`` is left out for
 students.  So the two cannot drift apart.
 
-    python tutorials/build.py                    # all that are not in step with their source
-    python tutorials/build.py 01_tensors_and_the_tape.py
-    python tutorials/build.py --check            # say which are not, change nothing
-    python tutorials/build.py --handout DIR      # what students get: no source, no solution
+    python tutorials/sources/build.py                # all that are not in step with their source
+    python tutorials/sources/build.py 01_tensors_and_the_tape.py
+    python tutorials/sources/build.py --check        # say which are not, change nothing
+    python tutorials/sources/build.py --handout DIR  # what students get: no source, no solution
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
 HERE = Path(__file__).resolve().parent
+TUTORIALS = HERE.parent
 SOLUTIONS = "solutions"
 BEGIN, END, STUDENT = "# solution", "# end solution", "# student:"
 
@@ -126,7 +128,8 @@ def make(source: Path, solutions: bool = False) -> Any:
         if solutions or "solution" not in cell.metadata.get("tags", []):
             cells.append(cell)
     if solutions:
-        note = f"Solutions, made from `../{source.name}` by `../build.py`: edit there, not here."
+        made_from = f"made from `../sources/{source.name}` by `../sources/build.py`"
+        note = f"Solutions, {made_from}: edit there, not here."
         path = 'import sys\n\nsys.path.insert(0, "..")  # for the checks'
         cells = [new_markdown_cell(note), new_code_cell(path), *cells]
     taken: set[str] = set()
@@ -154,12 +157,17 @@ def content(notebook: Any) -> list[tuple[str, str, list[str]]]:
 
 
 # ---- files -------------------------------------------------------------------------------
+def for_students(source: Path) -> Path:
+    """Where the students' notebook of a source belongs: beside the folder of the sources."""
+    return source.parent.parent / f"{source.stem}.ipynb"
+
+
 def targets(source: Path) -> dict[Path, Any]:
     """Where the notebooks of a source belong, and the notebooks, not run."""
-    found = {source.with_suffix(".ipynb"): make(source)}
+    student = for_students(source)
+    found = {student: make(source)}
     if has_solutions(source):
-        place = source.parent / SOLUTIONS / source.with_suffix(".ipynb").name
-        found[place] = make(source, solutions=True)
+        found[student.parent / SOLUTIONS / student.name] = make(source, solutions=True)
     return found
 
 
@@ -206,7 +214,7 @@ def build(source: Path, force: bool = False) -> list[Path]:
     for path, notebook in targets(source).items():
         if in_step(path, notebook) and not force:
             continue
-        if path.parent == source.parent and (force or not keep_outputs(path, notebook)):
+        if path == for_students(source) and (force or not keep_outputs(path, notebook)):
             notebook = execute(notebook, path.parent)
         path.parent.mkdir(exist_ok=True)
         nbformat.write(notebook, path)
@@ -217,8 +225,10 @@ def build(source: Path, force: bool = False) -> list[Path]:
 def handout(folder: Path) -> list[Path]:
     """Copy what students get into `folder`: notebooks and checks, no source and no solution."""
     folder.mkdir(parents=True, exist_ok=True)
-    files = [p.with_suffix(".ipynb") for p in sources()] + sorted(HERE.glob("checks*.py"))
-    copies = [Path(shutil.copy(file, folder / file.name)) for file in files]
+    files = [for_students(source) for source in sources()]
+    files += sorted((TUTORIALS / "checks").glob("*.py"))
+    (folder / "checks").mkdir(exist_ok=True)
+    copies = [Path(shutil.copy(file, folder / file.relative_to(TUTORIALS))) for file in files]
     return [*copies, Path(shutil.copy(HERE / "handout.md", folder / "README.md"))]
 
 
@@ -240,11 +250,11 @@ def main(arguments: list[str] | None = None) -> int:
     if options.check:
         stale = [p for s in chosen for p, made in targets(s).items() if not in_step(p, made)]
         for path in stale:
-            print(f"{path.relative_to(HERE)} is not in step with its source: run build.py")
+            print(f"{path.relative_to(TUTORIALS)} is not in step with its source: run build.py")
         return 1 if stale else 0
     for source in chosen:
         for path in build(source, options.force):
-            print(path.relative_to(HERE))
+            print(path.relative_to(TUTORIALS))
     return 0
 
 

@@ -744,7 +744,7 @@ except GradientError as error:
 # 0.
 
 # %% tags=["exercise"]
-import checks_05 as check
+from checks import tutorial_05 as check
 
 
 def fbi_by_price(activations, gradients):
