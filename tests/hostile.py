@@ -12,8 +12,8 @@ import pytest
 from fuzz import mutators, targets
 
 from minifbi.errors import CheckpointError
+from minifbi.files import load_checkpoint
 from minifbi.training import Trainer, load_model, resume
-from minifbi.training.checkpoint import load_checkpoint
 
 
 def members(**changes: bytes) -> bytes:

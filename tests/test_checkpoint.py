@@ -11,9 +11,9 @@ import pytest
 from kill_moments import assert_same
 
 from minifbi.errors import CheckpointError
+from minifbi.files import keep_copy, save_checkpoint, write_atomically
 from minifbi.training import checkpoint as checkpoint_file
 from minifbi.training import load_checkpoint, resume
-from minifbi.training.checkpoint import keep_copy, save_checkpoint, write_atomically
 from minifbi.training.trainer import Trainer
 
 

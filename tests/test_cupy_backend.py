@@ -15,6 +15,7 @@ from helpers import command, small_mnist
 from minifbi import Tensor, backends, cli, diagnosis, doctor
 from minifbi.backends import backend_status, cupy_backend, cupy_device, get_backend
 from minifbi.datasets import Dataset, Split
+from minifbi.datasets.resident import ResidentSplit, bring_near
 from minifbi.errors import (
     BackendUnavailableError,
     DeviceError,
@@ -24,7 +25,6 @@ from minifbi.errors import (
 from minifbi.layers import Conv2d, Dense, Flatten, MaxPool2d, ReLU, Sequential
 from minifbi.optim import Adam
 from minifbi.training import TrainConfig, Trainer, load_model, three_step, train
-from minifbi.training.resident import ResidentSplit, bring_near
 
 
 def small_net(backend: str) -> Sequential:
@@ -59,7 +59,7 @@ def test_a_step_looks_at_no_number(strict):
     trainer.run_epoch()  # what is made once has been made
     batches = ResidentSplit(tiny().train, strict)
     order = strict.asarray(np.arange(64))
-    from minifbi.training.epoch_log import EpochLog
+    from minifbi.training.log import EpochLog
 
     log, before = EpochLog(strict), strict_cupy.synchronizations
     for start in (0, 32):
@@ -167,7 +167,7 @@ def test_checkpoints_move_between_backends(strict, tmp_path):
         logits.append(model(x).numpy())
     np.testing.assert_allclose(logits[0], logits[1], rtol=1e-4, atol=1e-5)
     # the optimiser's memory too
-    from minifbi.training.checkpoint import load_checkpoint
+    from minifbi.files import load_checkpoint
 
     arrays, meta = load_checkpoint(tmp_path / "checkpoint.npz")
     other = Trainer(TrainConfig(backend="numpy", **{**options, "epochs": 2}), tiny())

@@ -90,7 +90,7 @@ import sys
 sys.path.insert(0, sys.argv[1])
 import numpy as np
 from test_determinism import parameters
-from minifbi.training import set_threads
+from minifbi.backends import set_threads
 found = {}
 for backend in sys.argv[3:]:
     for count in (1, 2):

@@ -8,8 +8,8 @@ from fuzz import targets
 from hostile import described, refused, state
 
 from minifbi.errors import CheckpointError, DataError
+from minifbi.files import parse_json
 from minifbi.reproduce.results import COLUMNS, read_values
-from minifbi.strict_json import parse_json
 from minifbi.training import Trainer
 from minifbi.training.folder import read_config
 

@@ -42,10 +42,10 @@ def load_case(path: str) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]
 def our_steps(spec: dict[str, Any]) -> tuple[Steps, Callable[[], tuple[float, dict[str, Any]]]]:
     """The steps as minifbi runs them."""
     from minifbi.autograd import Tensor, no_grad
-    from minifbi.backends import get_backend
+    from minifbi.backends import get_backend, set_threads
     from minifbi.models import build_model
     from minifbi.optim import Adam
-    from minifbi.training import set_threads, three_step
+    from minifbi.training import three_step
 
     if spec["threads"]:
         set_threads(spec["threads"])
@@ -69,14 +69,14 @@ def our_steps(spec: dict[str, Any]) -> tuple[Steps, Callable[[], tuple[float, di
         optimizer = Adam(model.parameters(), lr=1e-3)
 
         def step() -> float:
-            losses = three_step(model, x, labels, fbi_weight=weight, fbi_active=active)
+            losses = three_step(model, x, labels, weight=weight, active=active)
             optimizer.step()
             return losses.loss.item()
 
         return step
 
     def gradients() -> tuple[float, dict[str, Any]]:
-        losses = three_step(model, x, labels, fbi_weight=weight)
+        losses = three_step(model, x, labels, weight=weight)
         found = {n: p.backend.to_numpy(p.grad) for n, p in model.parameters().items()}
         return losses.loss.item(), found
 

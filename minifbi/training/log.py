@@ -1,15 +1,19 @@
-"""What the batches of one epoch found, and their means for the log."""
+"""What the batches of one epoch found, and what a person sees of it while a run goes on."""
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
+import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
 from minifbi.backends import Array, Backend
 from minifbi.training.evaluation import count_hits
+from minifbi.training.gate import Gate
 from minifbi.training.three_step import Losses
 
 
@@ -21,14 +25,13 @@ class BatchRecord:
     ----------
     step : int
         Number of its update, from 1.
-    loss, task_loss, fbi_loss, penalty : float
-        NaN where it was not computed.
+    loss, task_loss, penalty : float
+        As in :class:`~minifbi.training.Losses`; NaN where it was not computed.
     """
 
     step: int
     loss: float = math.nan
     task_loss: float = math.nan
-    fbi_loss: float = math.nan
     penalty: float = math.nan
 
 
@@ -39,13 +42,12 @@ class _Unread:
     step: int
     images: int
     hits: Array
-    values: dict[str, Array]  # loss, task_loss, fbi_loss, penalty: those that there are
-    fbi_terms: dict[str, Array]
-    penalty_terms: dict[str, Array]
+    values: dict[str, Array]  # loss, task_loss, penalty: those that there are
+    terms: dict[str, Array]
 
     @property
     def numbers(self) -> list[Array]:
-        return [*self.values.values(), *self.fbi_terms.values(), *self.penalty_terms.values()]
+        return [*self.values.values(), *self.terms.values()]
 
 
 class EpochLog:
@@ -61,9 +63,8 @@ class EpochLog:
 
     Attributes
     ----------
-    task, fbi, penalty : list of float
-        L_TSK of every batch; L_FBI, and the penalty of another regularizer, of those in which
-        it was computed.
+    task, penalty : list of float
+        L_TSK of every batch; the penalty of those in which it was computed.
     images, correct : int
         How many have been seen, and how many of them were classified rightly.
     """
@@ -71,11 +72,9 @@ class EpochLog:
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self.task: list[float] = []
-        self.fbi: list[float] = []
         self.penalty: list[float] = []
         self.images = self.correct = 0
-        self._fbi_terms: list[dict[str, float]] = []
-        self._penalty_terms: list[dict[str, float]] = []
+        self._terms: list[dict[str, float]] = []
         self._unread: list[_Unread] = []
 
     def __len__(self) -> int:
@@ -84,12 +83,7 @@ class EpochLog:
 
     def add(self, step: int, losses: Losses, labels: Any) -> None:
         """One batch more; `step` is the number of its update."""
-        found = {
-            "loss": losses.loss,
-            "task_loss": losses.task_loss,
-            "fbi_loss": losses.fbi_loss,
-            "penalty": losses.penalty,
-        }
+        found = {"loss": losses.loss, "task_loss": losses.task_loss, "penalty": losses.penalty}
         self._unread.append(
             _Unread(
                 step,
@@ -97,7 +91,6 @@ class EpochLog:
                 count_hits(losses.logits, labels),
                 # arrays, not tensors: the log must not keep a step's activations alive
                 {name: tensor.data for name, tensor in found.items() if tensor is not None},
-                {name: term.data for name, term in losses.fbi_terms.items()},
                 {name: term.data for name, term in losses.penalty_terms.items()},
             )
         )
@@ -110,34 +103,126 @@ class EpochLog:
         records = []
         for batch, correct in zip(unread, hits, strict=True):
             record = BatchRecord(batch.step, **{name: next(numbers) for name in batch.values})
-            fbi_terms = {name: next(numbers) for name in batch.fbi_terms}
-            penalty_terms = {name: next(numbers) for name in batch.penalty_terms}
+            terms = {name: next(numbers) for name in batch.terms}
             self.task.append(record.task_loss)
-            if "fbi_loss" in batch.values:
-                self.fbi.append(record.fbi_loss)
-                self._fbi_terms.append(fbi_terms)
             if "penalty" in batch.values:
                 self.penalty.append(record.penalty)
-                self._penalty_terms.append(penalty_terms)
+                self._terms.append(terms)
             self.images += batch.images
             self.correct += int(correct)
             records.append(record)
         return records
 
-    def means(self, with_penalty: bool) -> dict[str, Any]:
-        """Means for the epoch's record; `with_penalty` adds those of another regularizer."""
-        record = {
+    def means(self) -> dict[str, Any]:
+        """Means over the epoch, for its record; None where the penalty was never computed."""
+        terms = self._terms
+        return {
             "task_loss": float(np.mean(self.task)),
-            "fbi_loss": float(np.mean(self.fbi)) if self.fbi else None,
-            "fbi_terms": _means(self._fbi_terms),
+            "penalty": float(np.mean(self.penalty)) if self.penalty else None,
+            "penalty_terms": {name: float(np.mean([t[name] for t in terms])) for name in terms[0]}
+            if terms
+            else None,
         }
-        if with_penalty:
-            record["penalty"] = float(np.mean(self.penalty)) if self.penalty else None
-            record["penalty_terms"] = _means(self._penalty_terms)
-        return record
 
 
-def _means(terms: list[dict[str, float]]) -> dict[str, float] | None:
-    if not terms:
-        return None
-    return {name: float(np.mean([t[name] for t in terms])) for name in terms[0]}
+# ---- for people ------------------------------------------------------------------------
+def describe_epoch(record: dict[str, Any], epochs: int, label: str = "FBI loss") -> str:
+    """One epoch's record as a line of text; `label` is what to call the regularizer."""
+    penalty = "-" if record["penalty"] is None else f"{record['penalty']:.4g}"
+    active = "on" if record["penalty_active"] else "off"
+    return (
+        f"epoch {record['epoch']}/{epochs}  step {record['step']}  "
+        f"task loss {record['task_loss']:.4f}  {label} {penalty} ({active})  "
+        f"validation accuracy {record['val_accuracy']:.4f}  {record['seconds']:.1f} s"
+    )
+
+
+class Progress:
+    """A progress bar on a terminal, one line per epoch anywhere, nothing if quiet.
+
+    Parameters
+    ----------
+    images : int
+        Images of the whole run, all epochs together.
+    done : int
+        Images that an interrupted run has seen already.
+    quiet : bool
+    stream : text stream
+        Where the bar goes (standard error); it is drawn only on a terminal.
+    label : str
+        What to call the regularizer.
+    """
+
+    def __init__(
+        self,
+        images: int,
+        done: int = 0,
+        quiet: bool = False,
+        stream: TextIO | None = None,
+        label: str = "FBI loss",
+    ) -> None:
+        self.quiet, self.label = quiet, label
+        stream = stream or sys.stderr
+        self.bar: Any = None
+        # without a console, or with 2>&-, there is no standard error
+        if not quiet and stream is not None and stream.isatty():
+            from tqdm import tqdm
+
+            self.bar = tqdm(
+                total=images,
+                initial=done,
+                unit=" img",
+                unit_scale=True,
+                file=stream,
+                dynamic_ncols=True,
+                mininterval=0.2,
+                bar_format="{percentage:3.0f}%|{bar:20}| {rate_fmt}, {remaining} left{postfix}",
+            )
+
+    def batch(self, images: int, accuracy: float, task: float, penalty: float | None) -> None:
+        """One training step is done."""
+        if self.bar is not None:
+            more = "" if penalty is None else f", {self.label} {penalty:.3g}"
+            text = f"accuracy {accuracy:.3f}, task loss {task:.4f}{more}"
+            self.bar.set_postfix_str(text, refresh=False)
+            self.bar.update(images)
+
+    def say(self, text: str) -> None:
+        """Print a line without tearing the bar.
+
+        Once nobody reads any more (``| head``) or a full disk takes no more (``> log``), it
+        is said on standard error, and the run goes on quietly.
+        """
+        if self.quiet or sys.stdout is None:
+            return
+        try:
+            if self.bar is not None:
+                self.bar.write(text, file=sys.stdout)
+            else:
+                print(text, flush=True)
+        except OSError as error:
+            self.quiet = True
+            # what Python has kept back goes nowhere, or it would fail again at the end
+            silence = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(silence, sys.stdout.fileno())
+            os.close(silence)
+            self.warn(f"nothing more is printed ({error.strerror}), the run goes on")
+
+    @staticmethod
+    def warn(text: str) -> None:
+        """Print a line on standard error, also if quiet."""
+        with contextlib.suppress(OSError):
+            print(text, file=sys.stderr, flush=True)
+
+    def gate(self, gate: Gate, accuracy: float) -> None:
+        """The gate opened."""
+        self.say(
+            f"step {gate.step}: validation accuracy {accuracy:.4f} is above {gate.threshold:g}, "
+            f"the {self.label} joins"
+        )
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None

@@ -18,19 +18,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from minifbi.training.meta import TO_GO_ON, check_meta
 
 from fuzz import mutators
 from minifbi import models
 from minifbi.datasets import Dataset, Split, load_idx_folder, read_idx
 from minifbi.errors import CheckpointError, ConfigError, DataError, MinifbiError
+from minifbi.files import load_checkpoint, parse_json, save_checkpoint
 from minifbi.reproduce.results import COLUMNS, read_values
 from minifbi.reproduce.store import RESULT, _measure, read_own
-from minifbi.strict_json import parse_json
 from minifbi.training import TrainConfig, Trainer, load_model
 from minifbi.training import resume as go_on
-from minifbi.training.checkpoint import load_checkpoint, save_checkpoint
 from minifbi.training.folder import read_config
-from minifbi.training.meta import TO_GO_ON, check_meta
 
 
 @dataclasses.dataclass(frozen=True)
