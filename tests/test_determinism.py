@@ -68,7 +68,7 @@ def parameters(backend: str, dtype: str) -> dict[str, np.ndarray]:
     )  # fmt: skip
     trainer = Trainer(config, small_mnist(256, 32, 32))
     trainer.run_epoch()
-    losses = {name: np.array(trainer.history[name]) for name in ("task_loss", "fbi_loss")}
+    losses = {name: np.array(trainer.history[name]) for name in ("task_loss", "penalty")}
     return {**trainer.model.state_dict(), **losses}
 
 
