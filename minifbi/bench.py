@@ -18,8 +18,8 @@ from minifbi.benchmark.race import RaceError, race
 from minifbi.benchmark.scaling import plot_scaling, scaling
 from minifbi.cli import Parser, run_command
 from minifbi.errors import ConfigError
+from minifbi.files import write_json
 from minifbi.models import MODELS
-from minifbi.training.checkpoint import write_json
 
 PROG = "minifbi.bench"
 LARGEST_BATCH = 60_000  # as many digits as there are; a batch is in memory at once

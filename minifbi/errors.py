@@ -43,6 +43,10 @@ class CheckpointError(MinifbiError, ValueError):
     """A checkpoint that cannot be read, or that belongs to another model."""
 
 
+class RunFolderError(MinifbiError):
+    """A folder that cannot take, or does not hold, a run."""
+
+
 class NonFiniteError(MinifbiError, ArithmeticError):
     """NaN or infinity where a finite number is needed."""
 

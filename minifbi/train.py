@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from minifbi.backends import BACKEND_NAMES
+from minifbi.backends import BACKEND_NAMES, set_threads
 from minifbi.cli import Parser, printable, run_command
 from minifbi.datasets import DATASET_NAMES
 from minifbi.fbi import REDUCTIONS, STARTS
@@ -15,7 +15,7 @@ from minifbi.models import MODELS
 from minifbi.optim import DEFAULT_LR, OPTIMIZERS, SCHEDULES
 from minifbi.regularizers import REGULARIZERS, get_regularizer, regularizer_names
 from minifbi.rules import RULES
-from minifbi.training import TrainConfig, default_folder, resume, set_threads, train
+from minifbi.training import TrainConfig, default_folder, resume, train
 
 PROG = "minifbi.train"
 
@@ -136,17 +136,20 @@ def build_parser() -> Parser:
         help="L1 of Eq. (3): sum over a sample's units and mean over the batch, or mean over all",
     )
     group.add_argument(
-        "--fbi-stabilizer",
-        type=float,
-        default=default.fbi_stabilizer,
-        help="eps of the divided form R / (z + eps sign z); 0: the exact ratio form",
-    )
-    group.add_argument(
         "--fbi-rule",
         metavar="RULE",
         default=default.fbi_rule,
         help="rule of the relevance pass, with its numbers if need be, such as epsilon:0.05 or "
         f"gamma:0.25; one of {', '.join(RULES)}",
+    )
+    group.add_argument(
+        "--fbi-stabilizer",
+        metavar="EPS",
+        dest="fbi_rule",
+        type=stabilizer_rule,
+        default=argparse.SUPPRESS,
+        help="the same as --fbi-rule epsilon:EPS, the divided form R / (z + eps sign z); 0: zero, "
+        "the exact ratio form. Of the two flags the last one counts",
     )
 
     group = parser.add_argument_group("baselines: what to train with instead of the FBI loss")
@@ -185,6 +188,11 @@ def build_parser() -> Parser:
     )
     group.add_argument("--quiet", action="store_true", help="print nothing but errors")
     return parser
+
+
+def stabilizer_rule(text: str) -> str:
+    """The rule that a stabiliser is; ValueError if the text is not a number."""
+    return "zero" if float(text) == 0 else f"epsilon:{text}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

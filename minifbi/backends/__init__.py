@@ -12,6 +12,7 @@ import os
 from functools import cache
 
 from minifbi.backends.base import Array, Backend, Pair, Window, output_size
+from minifbi.backends.threads import set_threads
 from minifbi.errors import BackendUnavailableError, ConfigError
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "backend_status",
     "get_backend",
     "output_size",
+    "set_threads",
 ]
 
 BACKEND_NAMES = ("numpy", "numba", "cupy")

@@ -42,11 +42,11 @@ def load_case(path: str) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]
 def our_steps(spec: dict[str, Any]) -> tuple[Steps, Callable[[], tuple[float, dict[str, Any]]]]:
     """The steps as minifbi runs them."""
     from minifbi.autograd import Tensor, no_grad
-    from minifbi.backends import get_backend
+    from minifbi.backends import get_backend, set_threads
     from minifbi.fusion import fuse
     from minifbi.models import build_model
     from minifbi.optim import Adam
-    from minifbi.training import set_threads, three_step
+    from minifbi.training import three_step
 
     if spec["threads"]:
         set_threads(spec["threads"])

@@ -174,7 +174,7 @@ def explain(options: argparse.Namespace) -> int:
 def trained_with(options: Mapping[str, Any]) -> str:
     """What a checkpoint's network was regularised with, as it stands above the picture."""
     from minifbi.training import TrainConfig
-    from minifbi.training.from_config import describe_regularizer
+    from minifbi.training.config import describe_regularizer
 
     try:
         config = TrainConfig.from_dict(options)

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from minifbi.errors import ConfigError, ShapeError
 from minifbi.plots.figure import new_figure
 
-TASK, FBI, ACCURACY, GATE = "#1f77b4", "#c44e00", "#2b7a4b", "#555555"
+TASK, PENALTY, ACCURACY, GATE = "#1f77b4", "#c44e00", "#2b7a4b", "#555555"
 MARKERS = "osD^vPX*<>"
 
 
@@ -28,9 +28,9 @@ def plot_curves(
     gate_step: int | None,
     title: str,
     gate_threshold: float = 0.7,
-    penalty: str | None = None,
+    label: str = "FBI loss",
 ) -> Figure:
-    """Draw how a training went: both losses, the accuracy, and Eq. (3) layer by layer.
+    """Draw how a training went: task loss, penalty, accuracy, and the penalty term by term.
 
     Values that are not finite are left out.  Losses are drawn faint with a running
     mean on top, on a logarithmic axis where they span more than a factor of 10.
@@ -38,71 +38,67 @@ def plot_curves(
     Parameters
     ----------
     history : mapping of str to array
-        ``step``, ``task_loss``, ``fbi_loss`` (NaN where it was not measured), all of
+        ``step``, ``task_loss``, ``penalty`` (NaN where it was not measured), all of
         shape (S,), and ``val_step``, ``val_accuracy``, both of shape (V,).
     epochs : sequence of mapping
         The epoch records: ``epoch``, ``step``, ``task_loss``, ``val_accuracy``, and
-        ``fbi_loss`` and ``fbi_terms``, each possibly None.
+        ``penalty`` and ``penalty_terms``, each possibly None.
     gate_step : int or None
-        The step at which the FBI loss joined the training; None if it never did.
+        The step at which the penalty joined the training; None if it never did.
     title : str
     gate_threshold : float
         The validation accuracy at which it joins.
-    penalty : str, optional
-        What to call another regularizer that was trained with instead of the FBI loss.  Its
-        curve, ``penalty`` in `history` and `epochs`, is drawn in the place of the FBI loss.
+    label : str
+        What to call the penalty: the label of its regularizer.
 
     Returns
     -------
     Figure
-        Four axes: task loss, FBI loss (or `penalty`), validation accuracy, terms by layer.
+        Four axes: task loss, penalty, validation accuracy, terms of the penalty.
 
     Raises
     ------
     ConfigError
-        If `history` lacks one of its five arrays (six with a `penalty`).
+        If `history` lacks one of its five arrays.
     ShapeError
         If arrays that belong together differ in length.
     """
-    shown = "fbi_loss" if penalty is None else "penalty"
-    series = _check_history(history, shown)
+    series = _check_history(history)
     figure = new_figure(12, 8)
     figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.12)
     figure.suptitle("\n".join(textwrap.wrap(title, 100)), fontsize=14, parse_math=False)
-    (task, fbi), (accuracy, terms) = figure.subplots(2, 2)
+    (task, penalty), (accuracy, terms) = figure.subplots(2, 2)
     ends = np.array([record["step"] for record in epochs], dtype=float)
     last = max([1.0, *series["step"], *series["val_step"], *ends])
     late = gate_step is not None and gate_step > last / 2
     _style(task, "task loss $L_{TSK}$")
     _draw_loss(task, series["step"], series["task_loss"], TASK, ends, _column(epochs, "task_loss"))
-    _style(fbi, "FBI loss $L_{FBI}$, Eq. (3)" if penalty is None else penalty)
+    _style(penalty, label)
     # begun late, the curve is a short one at the right, where the legend would hide it
     _draw_loss(
-        fbi,
+        penalty,
         series["step"],
-        series[shown],
-        FBI,
+        series["penalty"],
+        PENALTY,
         ends,
-        _column(epochs, shown),
+        _column(epochs, "penalty"),
         legend_left=late,
     )
     _draw_accuracy(accuracy, series, ends, _column(epochs, "val_accuracy"), gate_threshold)
-    for axes, height in ((task, 0.04), (fbi, 0.04), (accuracy, 0.22)):
+    for axes, height in ((task, 0.04), (penalty, 0.04), (accuracy, 0.22)):
         axes.set(xlabel="training step", xlim=(-0.02 * last, 1.02 * last))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if gate_step is not None:
             _mark_gate(axes, gate_step, height, late)
-    _draw_terms(terms, epochs, "" if penalty is None else ", measured only")
+    _draw_terms(terms, epochs, label)
     # Lay out once and keep it: each drawing would otherwise move things by a hair.
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     return figure
 
 
-def _check_history(history: Mapping[str, ArrayLike], shown: str) -> dict[str, NDArray[np.float64]]:
-    names = tuple(
-        dict.fromkeys(("step", "task_loss", "fbi_loss", shown, "val_step", "val_accuracy"))
-    )
+def _check_history(history: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.float64]]:
+    names = ("step", "task_loss", "penalty", "val_step", "val_accuracy")
     missing = [name for name in names if name not in history]
     if missing:
         raise ConfigError(f"history lacks {', '.join(missing)}; expected {', '.join(names)}")
@@ -268,12 +264,12 @@ def _mark_gate(axes: Axes, gate_step: int, height: float, left: bool) -> None:
     )
 
 
-def _draw_terms(axes: Axes, epochs: Sequence[Mapping[str, Any]], note: str = "") -> None:
-    """The terms of Eq. (3), a line for each layer, dark for the first."""
-    _style(axes, f"terms of Eq. (3) by layer{note}")
+def _draw_terms(axes: Axes, epochs: Sequence[Mapping[str, Any]], label: str) -> None:
+    """The terms of the penalty, a line for each, dark for the first."""
+    _style(axes, f"terms of the {label}")
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    terms = [record.get("fbi_terms") or {} for record in epochs]
+    terms = [record.get("penalty_terms") or {} for record in epochs]
     names = list(dict.fromkeys(name for record in terms for name in record))
     columns = {name: _column(terms, name) for name in names}
     values = np.concatenate([np.zeros(0), *columns.values()])

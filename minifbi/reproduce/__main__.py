@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from minifbi.backends import set_threads
 from minifbi.cli import Parser, run_command
 from minifbi.errors import ConfigError
 from minifbi.reproduce.figures import draw_lambda, draw_paper_figures
@@ -15,7 +16,6 @@ from minifbi.reproduce.pipeline import Clock, Reproduction, duration, machine, t
 from minifbi.reproduce.report import Facts, write_report
 from minifbi.reproduce.results import Results
 from minifbi.reproduce.settings import Settings, quick
-from minifbi.training import set_threads
 
 PROG = "minifbi.reproduce"
 DEFAULT = Settings()

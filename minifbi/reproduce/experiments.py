@@ -30,7 +30,6 @@ STEP_COST = {
 }
 MODEL_COST = {"alexnet": 1.0, "lenet": 0.5, "mlp": 0.3}
 # of a relevance pass that cannot use the fused blocks, against one that can
-STABILIZED_COST = 3.0
 RULE_COST = {"epsilon": 2.9, "gamma": 4.4, "alpha-beta": 5.9}
 
 
@@ -123,9 +122,7 @@ def cost(config: TrainConfig, images: int) -> float:
     float
     """
     step = STEP_COST[config.regularizer]
-    if config.fbi_stabilizer:
-        step *= STABILIZED_COST
-    step *= RULE_COST.get(config.fbi_rule, 1.0)
+    step *= RULE_COST.get(config.fbi_rule.partition(":")[0], 1.0)
     steps = config.epochs * math.ceil(images / config.batch_size)
     return step * MODEL_COST[config.model] * steps
 
@@ -185,7 +182,6 @@ def _ablations(settings: Settings) -> Iterator[Experiment]:
     every: dict[str, list[dict[str, object]]] = {
         "start": [{"fbi_start": "predicted"}, {"fbi_start": "logits"}],
         "reduction": [{"fbi_reduction": "mean"}],
-        "stabiliser": [{"fbi_stabilizer": 0.01}],
         "gate": [{"fbi_gate": 0.0}, {"fbi_gate": 0.95}],
         "biases": [{"bias": False}],
         "rule": [{"fbi_rule": rule} for rule in RULE_COST],

@@ -9,6 +9,7 @@ from pathlib import Path
 from minifbi.evaluate.collect import collect_activations
 from minifbi.plots import (
     Point,
+    example_image,
     plot_comparison,
     plot_densities,
     plot_scheme,
@@ -21,7 +22,6 @@ from minifbi.reproduce.settings import Settings
 from minifbi.reproduce.statistics import summarize
 from minifbi.reproduce.store import Store
 from minifbi.reproduce.tables import LABELS
-from minifbi.training.figures import example_image
 
 GINI = Key(ACTIVATION, "gini", ALL_LAYERS)
 ACCURACY = Key(TRAINING, "test_accuracy")

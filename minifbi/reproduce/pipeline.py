@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from minifbi import __version__
+from minifbi.files import write_json
 from minifbi.reproduce.data import Data, first
 from minifbi.reproduce.experiments import MAIN, Experiment, cost, plan, with_method
 from minifbi.reproduce.matching import search_weight
@@ -21,7 +22,6 @@ from minifbi.reproduce.results import Value
 from minifbi.reproduce.settings import Settings
 from minifbi.reproduce.store import Store
 from minifbi.training import TrainConfig, Trainer
-from minifbi.training.checkpoint import write_json
 
 Say = Callable[[str], None]
 

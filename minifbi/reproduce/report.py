@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from minifbi.files import write_json, write_text
 from minifbi.reproduce.claims import ACTIVATION_CLAIMS, EXPLAINABLE
 from minifbi.reproduce.document import (
     Heading,
@@ -34,7 +35,6 @@ from minifbi.reproduce.verdict import (
     judge_accuracy,
     judge_explanations,
 )
-from minifbi.training.checkpoint import write_json, write_text
 
 
 def write_report(results: Results, facts: Facts, out: Path) -> list[Judgement]:

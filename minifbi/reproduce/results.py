@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minifbi.errors import DataError
+from minifbi.files import check_regular
 from minifbi.reproduce.experiments import MAIN, Experiment
 from minifbi.reproduce.statistics import Difference, Summary, paired_difference, summarize
-from minifbi.strict_json import check_regular
 from minifbi.training import TrainConfig
 
 TRAINING, ACTIVATION, EXPLANATION, CONFOUNDER = (

@@ -264,7 +264,7 @@ def _ablations(results: Results, facts: Facts) -> list[Block]:
             Heading(2, "Ablations"),
             Text(
                 "One choice changed at a time; the defaults are in the first lines. The rule "
-                "epsilon has an epsilon of 0.01, so it must give what the stabiliser of 0.01 gives."
+                "epsilon is a stabiliser of 0.01."
             ),
             ablation_table(results, ABLATION, "Activations: mean of the convolutions."),
         ]

@@ -26,10 +26,13 @@ from minifbi import __version__
 from minifbi.backends import get_backend
 from minifbi.datasets import Dataset
 from minifbi.errors import DataError, NonFiniteError
+from minifbi.files import read_json, write_json
 from minifbi.layers import Sequential
-from minifbi.strict_json import read_json
 from minifbi.training import TrainConfig, load_model, resume, train
-from minifbi.training.checkpoint import write_json
+from minifbi.training.folder import CONFIG, LAST, RESULT
+
+DIVERGED = "diverged.json"
+"""In the folder of a run that ended in NaN, instead of result.json: the reason."""
 
 
 def plain(value: Any) -> Any:
@@ -134,10 +137,10 @@ class Store:
         -------
         dict or None
         """
-        for name in ("result.json", "diverged.json"):
+        for name in (RESULT, DIVERGED):
             path = self.folder(config) / name
             if path.exists():
-                return read_own(path, RESULT[name])
+                return read_own(path, GOOD[name])
         return None
 
     def train(self, config: TrainConfig) -> dict[str, Any]:
@@ -159,13 +162,13 @@ class Store:
         folder.parent.mkdir(parents=True, exist_ok=True)
         begin = time.perf_counter()
         try:
-            if (folder / "config.json").exists() or (folder / "checkpoint.npz").exists():
+            if (folder / CONFIG).exists() or (folder / LAST).exists():
                 return resume(folder, dataset=data, quiet=True, figures=False)
             return train(self._resolve(config), folder, dataset=data, quiet=True, figures=False)
         except NonFiniteError as error:
             seconds = time.perf_counter() - begin
             outcome = {"diverged": str(error), "seconds": seconds, "seed": config.seed}
-            write_json(folder / "diverged.json", outcome)
+            write_json(folder / DIVERGED, outcome)
             return outcome
 
     def model(self, config: TrainConfig) -> Sequential:
@@ -268,9 +271,9 @@ def _result(found: dict[str, Any]) -> bool:
     )
 
 
-RESULT: dict[str, Callable[[dict[str, Any]], bool]] = {
-    "result.json": _result,
-    "diverged.json": lambda found: isinstance(found.get("diverged"), str),
+GOOD: dict[str, Callable[[dict[str, Any]], bool]] = {
+    RESULT: _result,
+    DIVERGED: lambda found: isinstance(found.get("diverged"), str),
 }
 
 

@@ -1,14 +1,14 @@
-"""Training: the three steps, the gate, the loop, checkpoints and run folders."""
+"""Training: the three steps, the gate, the loop, and the folder in which a run is kept."""
 
-from minifbi.training.checkpoint import load_checkpoint, save_checkpoint
+from minifbi.errors import RunFolderError
+from minifbi.files import load_checkpoint, save_checkpoint
 from minifbi.training.config import TrainConfig
 from minifbi.training.evaluation import evaluate, evaluate_penalty
 from minifbi.training.folder import default_folder
 from minifbi.training.gate import Gate
 from minifbi.training.loading import load_model
-from minifbi.training.lock import RunFolderError
 from minifbi.training.run import resume, train
-from minifbi.training.threads import set_threads
+from minifbi.training.state import RunState, stored
 from minifbi.training.three_step import Losses, three_step
 from minifbi.training.trainer import Trainer
 
@@ -16,6 +16,7 @@ __all__ = [
     "Gate",
     "Losses",
     "RunFolderError",
+    "RunState",
     "TrainConfig",
     "Trainer",
     "default_folder",
@@ -25,7 +26,7 @@ __all__ = [
     "load_model",
     "resume",
     "save_checkpoint",
-    "set_threads",
+    "stored",
     "three_step",
     "train",
 ]

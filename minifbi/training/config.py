@@ -1,4 +1,4 @@
-"""What a training run is asked to do: one dataclass, checked at once, stored as JSON."""
+"""What a training run is asked to do: one dataclass, checked at once; and the parts it names."""
 
 from __future__ import annotations
 
@@ -7,15 +7,26 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from minifbi.arguments import number
-from minifbi.backends import BACKEND_NAMES
+from minifbi.backends import BACKEND_NAMES, get_backend
+from minifbi.datasets import Dataset, load_dataset
 from minifbi.errors import ConfigError
 from minifbi.fbi import REDUCTIONS, STARTS
-from minifbi.models import MODELS
-from minifbi.optim import DEFAULT_LR, OPTIMIZERS, SCHEDULES
-from minifbi.regularizers import check_weight, get_regularizer, regularizer_names
+from minifbi.layers import Sequential
+from minifbi.models import MODELS, build_model
+from minifbi.optim import DEFAULT_LR, OPTIMIZERS, SCHEDULES, SGD, Adam, Optimizer
+from minifbi.regularizers import (
+    FBI,
+    Regularizer,
+    check_weight,
+    get_regularizer,
+    regularizer_names,
+)
 from minifbi.rules import get_rule
 
 LARGEST = 2**62
@@ -46,8 +57,6 @@ class TrainConfig:
         this; 0: from the start.
     gate_interval : int
         Iterations between two looks at the validation accuracy, before the gate opens.
-    fbi_stabilizer : float
-        eps of the divided form; 0 for the exact ratio form.
     fbi_rule : str
         Rule of the relevance pass, as :func:`minifbi.rules.get_rule` reads it.
     regularizer : str
@@ -83,7 +92,6 @@ class TrainConfig:
     gate_interval: int = 50
     fbi_start: str = "target"
     fbi_reduction: str = "sum"
-    fbi_stabilizer: float = 0.0
     fbi_rule: str = "zero"
     regularizer: str = "fbi"
     regularizer_weight: float | None = None
@@ -123,7 +131,7 @@ class TrainConfig:
         for name in ("bias", "check_numerics"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name}={getattr(self, name)!r}: expected True or False")
-        numbers = ("momentum", "weight_decay", "fbi_weight", "fbi_gate", "fbi_stabilizer")
+        numbers = ("momentum", "weight_decay", "fbi_weight", "fbi_gate")
         for name in numbers if self.lr is None else (*numbers, "lr"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -210,3 +218,90 @@ class TrainConfig:
         if unknown:
             raise ConfigError(f"unknown option {', '.join(unknown)} in the configuration")
         return cls(**values)
+
+
+# ---- the parts of a run that it names ----------------------------------------------------
+def make_model(config: TrainConfig, dataset: Dataset) -> Sequential:
+    """The network, for the images and classes of a data set."""
+    return build_model(
+        config.model,
+        input_shape=dataset.image_shape,
+        num_classes=dataset.num_classes,
+        bias=config.bias,
+        seed=config.seed,
+        backend=get_backend(config.backend),
+        dtype=np.dtype(config.dtype),
+    )
+
+
+def make_optimizer(config: TrainConfig, model: Sequential) -> Optimizer:
+    """The optimiser."""
+    lr = float(config.lr)  # type: ignore[arg-type]  # TrainConfig has filled it in
+    if config.optimizer == "sgd":
+        return SGD(model.parameters(), lr, config.momentum, config.weight_decay)
+    return Adam(model.parameters(), lr, weight_decay=config.weight_decay)
+
+
+def make_fbi(config: TrainConfig) -> FBI:
+    """The FBI loss with the configuration's options, to train with or to measure."""
+    return FBI(config.fbi_start, config.fbi_reduction, rule=config.fbi_rule)
+
+
+def make_regularizer(config: TrainConfig, dataset: Dataset) -> Regularizer:
+    """The regularizer; with "none" the FBI loss, which is then measured and not minimised.
+
+    Raises
+    ------
+    ConfigError
+        If it needs masks and the training images have none.
+    """
+    if config.regularizer in ("fbi", "none"):
+        return make_fbi(config)
+    regularizer = get_regularizer(config.regularizer)
+    if regularizer.needs_masks and getattr(dataset.train, "masks", None) is None:
+        raise ConfigError(
+            f"regularizer={config.regularizer!r} needs to know which pixels must not matter, and "
+            f"{dataset.name} has no masks; use --dataset decoy-mnist"
+        )
+    return regularizer
+
+
+def describe_regularizer(config: TrainConfig) -> str:
+    """What is added to the task loss, in a few words for people."""
+    if config.regularizer == "none":
+        return "no regularizer"
+    if config.regularizer == "fbi":
+        return f"lambda {config.fbi_weight:g}"
+    label = get_regularizer(config.regularizer).label
+    return f"{label} with weight {config.penalty_weight:g}"
+
+
+def portable_path(path: str) -> str:
+    """A folder in Unicode, as a run stores it: the same in every locale.
+
+    Raises
+    ------
+    ConfigError
+        If the bytes of its name are not UTF-8: no JSON file could hold it.
+    """
+    try:
+        return os.fsencode(os.path.realpath(path)).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"data_dir={path!r}: expected a name in UTF-8 ({error.reason}); rename the folder"
+        ) from error
+
+
+def _native_path(path: str) -> str:
+    """The other way round: as the locale of this process has it."""
+    return os.fsdecode(path.encode("utf-8", "surrogateescape"))
+
+
+def load_data(config: TrainConfig) -> Dataset:
+    """What the configuration names; a folder goes by its own name, unless it is a known set's."""
+    name: str | None = config.dataset
+    folder = None if config.data_dir is None else _native_path(config.data_dir)
+    if folder is not None and config.dataset == TrainConfig.dataset:
+        # the same letters in every locale, and none that cannot be drawn
+        name = os.fsencode(Path(folder).name).decode("utf-8", "replace")
+    return load_dataset(name or "data", data_dir=folder, num_classes=config.num_classes)

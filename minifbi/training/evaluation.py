@@ -9,12 +9,12 @@ import numpy as np
 from minifbi.autograd import Tensor, cross_entropy, no_grad
 from minifbi.backends import Array
 from minifbi.datasets import Split
+from minifbi.datasets.resident import ResidentSplit
 from minifbi.fbi import forward_pass
 from minifbi.fusion import fuse
 from minifbi.layers import Sequential
 from minifbi.layers.base import evaluating
 from minifbi.regularizers import Batch, Regularizer
-from minifbi.training.resident import ResidentSplit
 
 
 def count_hits(logits: Tensor, labels: Any) -> Array:

@@ -1,54 +1,27 @@
-"""The data of a run, and the model that it left behind."""
+"""The model that a run left behind, and the data that it was trained on."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from minifbi.backends import get_backend
-from minifbi.datasets import Dataset, load_dataset
+from minifbi.datasets import Dataset
 from minifbi.errors import CheckpointError, ConfigError, ShapeError
+from minifbi.files import load_checkpoint
 from minifbi.layers import Sequential
 from minifbi.models import build_model
-from minifbi.training.checkpoint import load_checkpoint
-from minifbi.training.config import TrainConfig
-from minifbi.training.meta import TO_BUILD, WithinReason, check_meta
+from minifbi.training.config import TrainConfig, load_data
+from minifbi.training.folder import LAST
+from minifbi.training.state import RunState
 
-
-def portable_path(path: str) -> str:
-    """A folder in Unicode, as a run stores it: the same in every locale.
-
-    Raises
-    ------
-    ConfigError
-        If the bytes of its name are not UTF-8: no JSON file could hold it.
-    """
-    try:
-        return os.fsencode(os.path.realpath(path)).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"data_dir={path!r}: expected a name in UTF-8 ({error.reason}); rename the folder"
-        ) from error
-
-
-def _native_path(path: str) -> str:
-    """The other way round: as the locale of this process has it."""
-    return os.fsdecode(path.encode("utf-8", "surrogateescape"))
-
-
-def load_data(config: TrainConfig) -> Dataset:
-    """What the configuration names; a folder goes by its own name, unless it is a known set's."""
-    name: str | None = config.dataset
-    folder = None if config.data_dir is None else _native_path(config.data_dir)
-    if folder is not None and config.dataset == TrainConfig.dataset:
-        # the same letters in every locale, and none that cannot be drawn
-        name = os.fsencode(Path(folder).name).decode("utf-8", "replace")
-    return load_dataset(name or "data", data_dir=folder, num_classes=config.num_classes)
+TO_BUILD = ("config", "input_shape", "num_classes")  # what the network of a checkpoint needs
 
 
 def load_run_data(meta: Mapping[str, Any], data_dir: str | Path | None = None) -> Dataset:
@@ -66,7 +39,7 @@ def load_run_data(meta: Mapping[str, Any], data_dir: str | Path | None = None) -
     MinifbiError
         If the data cannot be loaded, or its images are not those of the model.
     """
-    check_meta(meta, TO_BUILD)
+    RunState.check(meta, TO_BUILD)
     config = TrainConfig.from_dict(meta["config"])
     if data_dir is not None:
         config = dataclasses.replace(config, data_dir=str(data_dir))
@@ -103,8 +76,8 @@ def load_model(
         If the file cannot be used.
     """
     path = Path(checkpoint)
-    arrays, meta = load_checkpoint(path / "checkpoint.npz" if path.is_dir() else path)
-    check_meta(meta, TO_BUILD, str(path))
+    arrays, meta = load_checkpoint(path / LAST if path.is_dir() else path)
+    RunState.check(meta, TO_BUILD, str(path))
     parameters, chosen = arrays.get("parameters", {}), get_backend(backend)
     try:
         stored = meta["config"]
@@ -126,3 +99,30 @@ def load_model(
         raise CheckpointError(f"{path} does not describe a model: {error}") from error
     model.eval()
     return model, meta
+
+
+class WithinReason(np.random.Generator):
+    """Draws zeros, and no more of them than a checkpoint has parameters.
+
+    A network that is built to be filled from a file needs no random numbers.  And if the file asks
+    for a network larger than its own arrays, that shows here, before memory is taken.
+
+    Parameters
+    ----------
+    allowed : int
+        How many numbers there are in the file.
+    """
+
+    def __init__(self, allowed: int) -> None:
+        super().__init__(np.random.PCG64(0))
+        self._left = allowed
+
+    def standard_normal(self, size: Any = None, *args: Any, **options: Any) -> NDArray[Any]:  # type: ignore[override]
+        """Zeros of this shape."""
+        shape = (1,) if size is None else size if isinstance(size, tuple) else (size,)
+        self._left -= math.prod(shape)
+        if self._left < 0:
+            raise CheckpointError(
+                "the checkpoint describes a network with more parameters than it holds"
+            )
+        return np.zeros(shape)

@@ -1,19 +1,7 @@
-"""A run and its folder: what is written, when, and how a run is resumed.
+"""A run and its folder: train and resume.
 
-=====================  ===========================================================
-config.json            all options, the backend that was chosen, versions
-metrics.jsonl          one JSON object an epoch
-checkpoint.npz         everything to go on from the last finished epoch
-previous.npz           the same, of the epoch before; taken if checkpoint.npz is damaged
-best.npz               the same, of the epoch with the best validation accuracy
-curves.png             losses, accuracy, the gate's moment
-activations.png        one test image through the net, in the manner of Fig. 2
-result.json            the final numbers; only a finished run has it
-=====================  ===========================================================
-
-Every file is written whole or not at all.  checkpoint.npz is the truth:
-metrics.jsonl is made from it anew each epoch, so that the two never disagree.
-A second run into the same folder is refused as long as the first one lives.
+:mod:`minifbi.training.folder` says which files there are.  A second run into the same folder
+is refused as long as the first one lives.
 """
 
 from __future__ import annotations
@@ -21,39 +9,42 @@ from __future__ import annotations
 import dataclasses
 import errno
 import importlib
+import math
 import os
-import platform
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from minifbi.backends import PREFERRED, Backend, backend_status, get_backend
 from minifbi.datasets import Dataset
-from minifbi.errors import CheckpointError, ConfigError
-from minifbi.training.checkpoint import write_json
-from minifbi.training.config import TrainConfig
-from minifbi.training.evaluation import evaluate
-from minifbi.training.figures import draw_run
+from minifbi.errors import CheckpointError, ConfigError, RunFolderError
+from minifbi.files import FolderLock, write_json
+from minifbi.training.config import (
+    TrainConfig,
+    describe_regularizer,
+    load_data,
+    make_fbi,
+    portable_path,
+)
+from minifbi.training.evaluation import evaluate, evaluate_penalty
 from minifbi.training.folder import (
+    CONFIG,
+    LAST,
+    RESULT,
     check_free,
     default_folder,
-    make_folder,
-    read_config,
-    remove_leftovers,
-)
-from minifbi.training.from_config import describe_regularizer
-from minifbi.training.loading import load_data, portable_path
-from minifbi.training.lock import FolderLock, RunFolderError
-from minifbi.training.meta import TO_GO_ON, check_meta
-from minifbi.training.progress import Progress, describe_epoch
-from minifbi.training.saving import (
     give_up,
+    make_folder,
     put_previous_first,
+    read_config,
     read_last,
+    remove_leftovers,
     save_epoch,
+    write_config,
     write_log,
 )
+from minifbi.training.log import Progress, describe_epoch
+from minifbi.training.state import RunState
 from minifbi.training.trainer import Trainer
 
 # What resuming may change.  config.json says it first: a kill before the next checkpoint leaves
@@ -107,7 +98,7 @@ def train(
     make_folder(folder)
     with FolderLock(folder) as lock:
         check_free(folder)  # again: another run may have come in before the lock was ours
-        write_json(folder / "config.json", {**config.to_dict(), "versions": _versions()})
+        write_config(config.to_dict(), folder)
         return _go_on(trainer, folder, lock, quiet, chosen, figures)
 
 
@@ -153,9 +144,8 @@ def resume(
     if not folder.is_dir():
         raise RunFolderError(f"{folder} holds no run: there is no such folder")
     with FolderLock(folder) as lock:
-        arrays, meta, note = read_last(folder)
-        # without meta it was killed before its first epoch was done: it starts again
-        config = _resumed_config(folder, meta)
+        run, note = read_last(folder)
+        config = _resumed_config(folder, run)
         if epochs is not None:
             config = dataclasses.replace(config, epochs=epochs)
         chosen = ""
@@ -165,29 +155,27 @@ def resume(
         if check_numerics is not None:
             config = dataclasses.replace(config, check_numerics=check_numerics)
         trainer = Trainer(config, dataset or load_data(config))
-        if meta:
-            trainer.load_state(arrays, meta)
+        if run is not None:  # else it was killed before its first epoch was done: it starts again
+            trainer.load_state(run)
         if note:
             put_previous_first(folder)
             Progress.warn(note)
         if trainer.epoch < config.epochs:  # not complete, or not any more
             (folder / "result.json").unlink(missing_ok=True)
-            write_json(folder / "config.json", {**config.to_dict(), "versions": _versions()})
+            write_config(config.to_dict(), folder)
         return _go_on(trainer, folder, lock, quiet, chosen, figures)
 
 
-def _resumed_config(folder: Path, meta: dict[str, Any]) -> TrainConfig:
+def _resumed_config(folder: Path, run: RunState | None) -> TrainConfig:
     """The options of the run, from its checkpoint and from config.json."""
-    if meta:
-        check_meta(meta, TO_GO_ON, str(folder))
-    stored = read_config(folder) if not meta or (folder / "config.json").exists() else {}
+    stored = read_config(folder) if run is None or (folder / CONFIG).exists() else {}
     try:
-        config = TrainConfig.from_dict(meta["config"] if meta else stored)
+        config = TrainConfig.from_dict(stored if run is None else run.config)
         newer = {name: stored[name] for name in CHANGEABLE if name in stored}
         new_config = dataclasses.replace(config, **newer)
     except ConfigError as error:
         raise CheckpointError(f"the configuration in {folder} cannot be used: {error}") from error
-    if meta:
+    if run is not None:
         _check_same_run(folder, config, stored)
     return new_config
 
@@ -197,15 +185,9 @@ def _check_same_run(folder: Path, config: TrainConfig, stored: dict[str, Any]) -
     for name, value in config.to_dict().items():
         if name not in CHANGEABLE and name in stored and stored[name] != value:
             raise CheckpointError(
-                f"{folder / 'checkpoint.npz'} belongs to another model or run: its {name} is "
-                f"{value!r}, config.json says {stored[name]!r}; nothing was changed"
+                f"{folder / LAST} belongs to another model or run: its {name} is "
+                f"{value!r}, {CONFIG} says {stored[name]!r}; nothing was changed"
             )
-
-
-def _versions() -> dict[str, str]:
-    from minifbi import __version__
-
-    return {"minifbi": __version__, "numpy": np.__version__, "python": platform.python_version()}
 
 
 def _why(asked: str, backend: Backend) -> str:
@@ -241,21 +223,21 @@ def _go_on(
         )
         if not lock.supported:
             progress.say(f"{folder} has no locks: let no other run write into it")
-        figures = figures and _can_draw(progress, folder)
+        draw = _find_drawing(progress, folder) if figures else None
         if trainer.epoch:
             progress.say(f"resuming after epoch {trainer.epoch}")
         while trainer.epoch < config.epochs:
             record = trainer.run_epoch(progress)
             _check_place(folder, lock)
-            save_epoch(trainer, folder)
+            save_epoch(trainer.state(), folder)
             progress.say(describe_epoch(record, config.epochs, label))
         _check_place(folder, lock)
-        result = _finish(trainer, folder, figures)
+        result = _finish(trainer, folder, draw)
         accuracy = result["test_accuracy"]
         progress.say(f"test accuracy {accuracy:.4f}; figures and numbers are in {folder}")
         return result
     except OSError as error:
-        raise give_up(trainer, folder, lock, error) from error
+        raise give_up(trainer.state(), folder, lock, error) from error
     finally:
         progress.close()
 
@@ -266,43 +248,53 @@ def _check_place(folder: Path, lock: FolderLock) -> None:
         raise FileNotFoundError(errno.ENOENT, "gone or replaced during the run", str(folder))
 
 
-def _can_draw(progress: Progress, folder: Path) -> bool:
-    """Whether there is matplotlib; said before hours of training, not after."""
+Draw = Callable[[Trainer, Path], None]
+
+
+def _find_drawing(progress: Progress, folder: Path) -> Draw | None:
+    """What draws the figures of a run, if there is matplotlib.
+
+    The plots stand above the training, which imports nothing of them; they are looked up by
+    name, as backends are.  That they are missing is said before hours of training, not after.
+    """
     try:
-        importlib.import_module("minifbi.plots")
+        draw: Draw = importlib.import_module("minifbi.plots").draw_run
     except ImportError as error:
         progress.say(
             f"no figures, they need matplotlib ({error}): `pip install matplotlib`, and "
             f"--resume {folder} draws them later"
         )
-        return False
-    return True
+        return None
+    return draw
 
 
-def _finish(trainer: Trainer, folder: Path, figures: bool) -> dict[str, Any]:
+def _finish(trainer: Trainer, folder: Path, draw: Draw | None) -> dict[str, Any]:
     """Test once, draw, and write result.json last: it says that the run is complete."""
-    write_log(trainer, folder)  # again: a kill may have come between checkpoint and log
-    dataset, config, last = trainer.dataset, trainer.config, trainer.records[-1]
+    run, config, dataset = trainer.run, trainer.config, trainer.dataset
+    write_log(run, folder)  # again: a kill may have come between checkpoint and log
     accuracy, loss = evaluate(trainer.model, dataset.test)
+    # one measure for every network, whatever it was trained with
+    fbi = evaluate_penalty(trainer.model, dataset.validation, make_fbi(config))
+    last = run.records[-1]
     result: dict[str, Any] = {
         "test_accuracy": accuracy,
         "test_loss": loss,
         "val_accuracy": last["val_accuracy"],
         "gate_step": trainer.gate.step if config.penalty_weight else None,
-        "fbi_loss": last["fbi_loss"],
-        "fbi_terms": last["fbi_terms"],
+        "fbi_loss": fbi if math.isfinite(fbi) else None,
         "task_loss": last["task_loss"],
-        "epochs": trainer.epoch,
-        "steps": trainer.step,
-        "best": trainer.best,
-        "seconds": trainer.seconds,
+        "penalty": last["penalty"],
+        "penalty_terms": last["penalty_terms"],
+        "epochs": run.epoch,
+        "steps": run.step,
+        "best": run.best,
+        "seconds": run.seconds,
         "backend": config.backend,
         "seed": config.seed,
         "regularizer": config.regularizer,
         "regularizer_weight": config.penalty_weight,
-        **{name: last[name] for name in ("penalty", "penalty_terms") if name in last},
     }
-    if figures:
-        draw_run(trainer, folder)
-    write_json(folder / "result.json", result)
+    if draw is not None:
+        draw(trainer, folder)
+    write_json(folder / RESULT, result)
     return result

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import math
 import time
 import zlib
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from minifbi.backends.cupy_device import clear_device_errors
 from minifbi.datasets import Dataset, Split
+from minifbi.datasets.resident import ResidentSplit, bring_near
 from minifbi.errors import CheckpointError, NonFiniteError, ShapeError
 from minifbi.fusion import fuse
 from minifbi.layers import Sequential
 from minifbi.optim import learning_rate
-from minifbi.training.config import TrainConfig
-from minifbi.training.epoch_log import EpochLog
+from minifbi.training.config import TrainConfig, make_model, make_optimizer, make_regularizer
 from minifbi.training.evaluation import evaluate
 from minifbi.training.finite import check_parameters, checked, hint
-from minifbi.training.from_config import make_model, make_optimizer, make_regularizer
 from minifbi.training.gate import Gate
-from minifbi.training.meta import read_history
-from minifbi.training.progress import Progress
-from minifbi.training.resident import ResidentSplit, bring_near
+from minifbi.training.log import EpochLog, Progress
+from minifbi.training.state import BATCH, RunState
 from minifbi.training.three_step import Losses, three_step
 
-HISTORY = ("step", "task_loss", "fbi_loss")
-VALIDATIONS = ("val_step", "val_accuracy")
 READ_EVERY = 50  # steps between two looks at the losses, where looking means waiting for a GPU
 
 
@@ -50,13 +47,8 @@ class Trainer:
         it is measured only.
     optimizer : Optimizer
     gate : Gate
-    epoch, step : int
-        Epochs and updates done.
-    records : list of dict
-        One an epoch, as in ``metrics.jsonl``.
-    best : dict
-        The best epoch so far by validation accuracy: its record's "epoch" and
-        "val_accuracy".
+    run : RunState
+        What has happened so far.
 
     Examples
     --------
@@ -72,34 +64,46 @@ class Trainer:
         self.config, self.dataset = config, dataset
         self.regularizer = make_regularizer(config, dataset)
         self.model = make_model(config, dataset) if model is None else model
-        self.fast = fuse(self.model, self.regularizer.rule)
+        # what runs: the model itself, or on a compiled backend its rewriting
+        self._fast = fuse(self.model, self.regularizer.rule)
         self.optimizer = make_optimizer(config, self.model)
         self.gate = Gate(config.fbi_gate)
         # Not default_rng(seed): the initial weights have used up that stream's beginning.
         self.rng = np.random.default_rng([config.seed, 1])
-        self.epoch = self.step = 0
-        self.seconds = 0.0
+        self.run = RunState(
+            config=config.to_dict(),
+            input_shape=list(dataset.image_shape),
+            num_classes=dataset.num_classes,
+            class_names=list(dataset.class_names),
+            data=_data_facts(dataset),
+        )
         self._splits: dict[str, Split | ResidentSplit] = {}
         self._shown = 0  # images of this epoch that the progress has been told of
-        self.records: list[dict[str, Any]] = []
-        self.best: dict[str, Any] = {}
-        names = (*HISTORY, *VALIDATIONS, *(() if self.trains_fbi else ("penalty",)))
-        self.history: dict[str, list[float]] = {name: [] for name in names}
 
     @property
-    def trains_fbi(self) -> bool:
-        """Whether the regularizer is the FBI loss, minimised or (in conventional training) not."""
-        return self.config.regularizer in ("fbi", "none")
+    def epoch(self) -> int:
+        """Epochs done."""
+        return self.run.epoch
+
+    @property
+    def step(self) -> int:
+        """Updates done."""
+        return self.run.step
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """One per epoch, as in ``metrics.jsonl``."""
+        return self.run.records
+
+    @property
+    def history(self) -> dict[str, list[float]]:
+        """Numbers of every step and of every look at the validation accuracy, by name."""
+        return self.run.history
 
     @property
     def penalty_active(self) -> bool:
-        """Whether the next step minimises the regularizer too and not the task loss alone."""
+        """Whether the next step minimises the penalty too and not the task loss alone."""
         return self.config.penalty_weight > 0 and self.gate.open
-
-    @property
-    def fbi_active(self) -> bool:
-        """Whether the next step minimises Eq. (4)."""
-        return self.penalty_active and self.trains_fbi
 
     @property
     def steps_per_epoch(self) -> int:
@@ -118,13 +122,11 @@ class Trainer:
         Returns
         -------
         dict
-            epoch, step, task_loss, fbi_loss, fbi_terms, val_accuracy,
-            learning_rate, seconds, fbi_active.  ``task_loss`` is the mean over the
-            epoch's batches; ``fbi_loss`` and ``fbi_terms`` over those in which the FBI
-            loss was computed: all once the gate is open, before that (and in
-            conventional training, and with another regularizer) one in
-            `gate_interval`, measured only.  With another regularizer also penalty,
-            penalty_terms and penalty_active, which mean the same for its penalty.
+            epoch, step, task_loss, penalty, penalty_terms, val_accuracy, learning_rate,
+            seconds, penalty_active.  ``task_loss`` is the mean over the epoch's batches;
+            ``penalty`` (the FBI loss, or that of another regularizer) and ``penalty_terms``
+            over those in which it was computed: all once the gate is open; before that, and
+            in conventional training, the first of every `gate_interval`, measured only.
 
         Raises
         ------
@@ -157,23 +159,21 @@ class Trainer:
         self._read(log)
         self._show(log, progress)
         check_parameters(self.model, config, self.step, self.optimizer.lr)
-        self.epoch += 1
+        self.run.epoch += 1
         accuracy = self._validate(progress)
-        self.seconds += (seconds := time.perf_counter() - begin)
+        self.run.seconds += (seconds := time.perf_counter() - begin)
         record = {
             "epoch": self.epoch,
             "step": self.step,
-            **log.means(with_penalty=not self.trains_fbi),
+            **log.means(),
             "val_accuracy": accuracy,
             "learning_rate": self.optimizer.lr,
             "seconds": seconds,
-            "fbi_active": self.fbi_active,
+            "penalty_active": self.penalty_active,
         }
-        if not self.trains_fbi:
-            record["penalty_active"] = self.penalty_active
-        self.records.append(record)
-        if not self.best or accuracy > self.best["val_accuracy"]:
-            self.best = {"epoch": self.epoch, "val_accuracy": accuracy}
+        self.run.records.append(record)
+        if not self.run.best or accuracy > self.run.best["val_accuracy"]:
+            self.run.best = {"epoch": self.epoch, "val_accuracy": accuracy}
         return record
 
     def _near(self, name: str) -> Split | ResidentSplit:
@@ -185,12 +185,11 @@ class Trainer:
     def _show(self, log: EpochLog, progress: Progress | None) -> None:
         """Draw the progress of what has been read."""
         if progress is not None and log.images > self._shown:
-            known = log.fbi if self.trains_fbi else log.penalty
             progress.batch(
                 log.images - self._shown,
                 log.correct / log.images,
                 log.task[-1],
-                known[-1] if known else None,
+                log.penalty[-1] if log.penalty else None,
             )
         self._shown = log.images
 
@@ -198,20 +197,21 @@ class Trainer:
         self, train: Split | ResidentSplit, indices: Any, places: Any
     ) -> tuple[Losses, Any]:
         """The gradients of one batch in place, its losses, and its labels."""
-        config = self.config
         x, labels = train.batch(places, self.model.dtype)
-        measure = self.step % config.gate_interval == 0
         masks = getattr(train, "masks", None)
         losses = three_step(
-            self.fast,
+            self._fast,
             x,
             labels,
             self.regularizer,
-            weight=config.penalty_weight,
+            weight=self.config.penalty_weight,
             active=self.penalty_active,
-            measure=measure,
+            # counted from the epoch's first step, so that no epoch goes without
+            measure=self.step % self.steps_per_epoch % self.config.gate_interval == 0,
             masks=None if masks is None else masks[indices],
-            rng=np.random.default_rng([config.seed, 2, self.step]),
+            # by the step, so that the batches are the same with every regularizer, and a
+            # resumed run draws the same numbers
+            rng=np.random.default_rng([self.config.seed, 2, self.step]),
         )
         return losses, labels
 
@@ -237,7 +237,7 @@ class Trainer:
         )
         with np.errstate(all="ignore"):
             self.optimizer.step()
-        self.step += 1
+        self.run.step += 1
         if config.check_numerics:
             check_parameters(self.model, config, self.step, self.optimizer.lr)
 
@@ -245,16 +245,14 @@ class Trainer:
         """Read the losses of the steps since the last time; raise if one is not finite."""
         for batch in log.read():
             if not math.isfinite(batch.loss):
-                known = batch.fbi_loss if self.trains_fbi else batch.penalty
                 raise NonFiniteError(
                     f"the loss became {batch.loss} at step {batch.step} of epoch "
                     f"{self.epoch + 1} (task loss {batch.task_loss:g}, {self.regularizer.label} "
-                    f"{known if self.penalty_active else 'not computed'}); "
+                    f"{batch.penalty if self.penalty_active else 'not computed'}); "
                     f"try a smaller learning rate than {self.config.lr:g}{hint(self.config)}"
                 )
-            for name, values in self.history.items():
-                if name not in VALIDATIONS:
-                    values.append(getattr(batch, name))
+            for name in BATCH:
+                self.history[name].append(getattr(batch, name))
 
     def _validate(self, progress: Progress | None) -> float:
         """Accuracy on the validation split, shown to the gate and written down."""
@@ -270,74 +268,67 @@ class Trainer:
         return accuracy
 
     # ---- to and from a checkpoint ------------------------------------------------------
-    def state(self) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-        """All that :func:`~minifbi.training.checkpoint.save_checkpoint` needs to resume."""
-        arrays = {
-            "parameters": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "history": {name: np.array(values) for name, values in self.history.items()},
-        }
-        meta = {
-            "config": self.config.to_dict(),
-            "input_shape": list(self.dataset.image_shape),
-            "num_classes": self.dataset.num_classes,
-            "class_names": list(self.dataset.class_names),
-            "data": self._data_facts(),
-            "epoch": self.epoch,
-            "step": self.step,
-            "gate_step": self.gate.step,
-            "seconds": self.seconds,
-            "rng": self.rng.bit_generator.state,
-            "layer_rngs": self.model.random_states(),
-            "records": self.records,
-            "best": self.best,
-        }
-        return arrays, meta
+    def state(self) -> RunState:
+        """A copy of the run as it is, with what the model and the other parts hold.
 
-    def _data_facts(self) -> dict[str, Any]:
-        """What tells one data set from another: its name, sizes, and a checksum of the labels."""
-        splits = (self.dataset.train, self.dataset.validation, self.dataset.test)
-        return {
-            "name": self.dataset.name,
-            "images": [len(split) for split in splits],
-            "labels": [zlib.crc32(split.labels.tobytes()) for split in splits],
-        }
+        Returns
+        -------
+        RunState
+            To :meth:`~minifbi.training.RunState.save`, or to go on from.
+        """
+        return dataclasses.replace(
+            copy.deepcopy(self.run),
+            parameters=self.model.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            gate_step=self.gate.step,
+            rng=dict(self.rng.bit_generator.state),
+            layer_rngs=self.model.random_states(),
+        )
 
-    def load_state(self, arrays: Mapping[str, Mapping[str, Any]], meta: Mapping[str, Any]) -> None:
+    def load_state(self, state: RunState) -> None:
         """Go on from where :meth:`state` was taken.
 
         Parameters
         ----------
-        arrays : mapping of str to mapping of str to array
-        meta : mapping
-            Both from :meth:`state`.
+        state : RunState
+            It is not changed.
 
         Raises
         ------
         CheckpointError
             If it was taken from another model, data set or kind of optimiser.
         """
+        ours, run = self.run, copy.deepcopy(state)
         try:
-            if list(self.dataset.image_shape) != meta["input_shape"]:
+            if ours.input_shape != run.input_shape:
                 raise ShapeError(
-                    f"images are {self.dataset.image_shape}, the checkpoint was trained on "
-                    f"{tuple(meta['input_shape'])}"
+                    f"images are {tuple(ours.input_shape)}, the checkpoint was trained on "
+                    f"{tuple(run.input_shape)}"
                 )
-            if meta["data"] != self._data_facts():
+            if ours.data != run.data:
                 raise CheckpointError(
-                    f"the checkpoint was trained on other data: {meta['data']['name']} with "
-                    f"{meta['data']['images']} images, these are {self.dataset.name} with "
-                    f"{self._data_facts()['images']}, or their labels differ"
+                    f"the checkpoint was trained on other data: {run.data['name']} with "
+                    f"{run.data['images']} images, these are {ours.data['name']} with "
+                    f"{ours.data['images']}, or their labels differ"
                 )
-            self.model.load_state_dict(arrays["parameters"])
-            self.optimizer.load_state_dict(arrays["optimizer"])
-            self.rng.bit_generator.state = meta["rng"]
-            self.model.load_random_states(meta["layer_rngs"])
-            self.history = read_history(arrays["history"], tuple(self.history))
-            self.epoch, self.step = meta["epoch"], meta["step"]
-            self.gate.step, self.seconds = meta["gate_step"], meta["seconds"]
-            self.records, self.best = list(meta["records"]), dict(meta["best"])
+            self.model.load_state_dict(run.parameters)
+            self.optimizer.load_state_dict(run.optimizer)
+            self.gate.step = run.gate_step
+            self.rng.bit_generator.state = run.rng
+            self.model.load_random_states(run.layer_rngs)
         except CheckpointError:
             raise
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise CheckpointError(f"the checkpoint does not fit this run: {error}") from error
+        # the options may have changed since; the arrays live in the model and the optimiser
+        self.run = dataclasses.replace(run, config=ours.config, parameters={}, optimizer={})
+
+
+def _data_facts(dataset: Dataset) -> dict[str, Any]:
+    """What tells one data set from another: its name, sizes, and a checksum of the labels."""
+    splits = (dataset.train, dataset.validation, dataset.test)
+    return {
+        "name": dataset.name,
+        "images": [len(split) for split in splits],
+        "labels": [zlib.crc32(split.labels.tobytes()) for split in splits],
+    }

@@ -15,6 +15,7 @@ from helpers import command, small_mnist
 from minifbi import Tensor, backends, cli, diagnosis, doctor
 from minifbi.backends import backend_status, cupy_backend, cupy_device, get_backend
 from minifbi.datasets import Dataset, Split
+from minifbi.datasets.resident import ResidentSplit, bring_near
 from minifbi.errors import (
     BackendUnavailableError,
     DeviceError,
@@ -23,8 +24,7 @@ from minifbi.errors import (
 )
 from minifbi.layers import Conv2d, Dense, Flatten, MaxPool2d, ReLU, Sequential
 from minifbi.optim import Adam
-from minifbi.training import TrainConfig, Trainer, load_model, three_step, train
-from minifbi.training.resident import ResidentSplit, bring_near
+from minifbi.training import RunState, TrainConfig, Trainer, load_model, three_step, train
 
 
 def small_net(backend: str) -> Sequential:
@@ -59,7 +59,7 @@ def test_a_step_looks_at_no_number(strict):
     trainer.run_epoch()  # what is made once has been made
     batches = ResidentSplit(tiny().train, strict)
     order = strict.asarray(np.arange(64))
-    from minifbi.training.epoch_log import EpochLog
+    from minifbi.training.log import EpochLog
 
     log, before = EpochLog(strict), strict_cupy.synchronizations
     for start in (0, 32):
@@ -104,14 +104,14 @@ def test_the_same_run_as_on_numpy(strict):
     runs = {name: trainer_on(name) for name in ("numpy", "cupy")}
     records = {name: [trainer.run_epoch() for _ in range(2)] for name, trainer in runs.items()}
     for ours, reference in zip(records["cupy"], records["numpy"], strict=True):
-        for name in ("task_loss", "fbi_loss"):
+        for name in ("task_loss", "penalty"):
             assert ours[name] == pytest.approx(reference[name], rel=2e-3)
         assert ours["val_accuracy"] == pytest.approx(reference["val_accuracy"], abs=0.05)
         assert ours.keys() == reference.keys()
     history = {name: trainer.history for name, trainer in runs.items()}
     assert history["cupy"]["step"] == history["numpy"]["step"] == list(range(1, 13))
     # the first step starts from the same weights and the same batch
-    for name in ("task_loss", "fbi_loss"):
+    for name in ("task_loss", "penalty"):
         assert history["cupy"][name][0] == pytest.approx(history["numpy"][name][0], rel=1e-5)
 
 
@@ -162,19 +162,16 @@ def test_checkpoints_move_between_backends(strict, tmp_path):
     x, _ = tiny().test.batch(slice(0, 9))
     logits = []
     for name in ("numpy", "cupy"):
-        model, meta = load_model(tmp_path, backend=name)
+        model, _ = load_model(tmp_path, backend=name)
         assert model.backend.name == name
         logits.append(model(x).numpy())
     np.testing.assert_allclose(logits[0], logits[1], rtol=1e-4, atol=1e-5)
     # the optimiser's memory too
-    from minifbi.training.checkpoint import load_checkpoint
-
-    arrays, meta = load_checkpoint(tmp_path / "checkpoint.npz")
     other = Trainer(TrainConfig(backend="numpy", **{**options, "epochs": 2}), tiny())
-    other.load_state(arrays, meta)
+    other.load_state(RunState.load(tmp_path / "checkpoint.npz"))
     assert np.isfinite(other.run_epoch()["task_loss"])
     back = Trainer(TrainConfig(backend="cupy", **{**options, "epochs": 3}), tiny())
-    back.load_state(*other.state())
+    back.load_state(other.state())
     assert back.run_epoch()["epoch"] == 3
 
 
@@ -396,7 +393,7 @@ def test_float32_gradients_on_a_card(model):
     found = {}
     for backend, dtype in (("numpy", np.float64), ("cupy", np.float32)):
         net = build_model(model, backend=backend, dtype=dtype)
-        three_step(net, x.astype(dtype), labels, fbi_weight=0.1)
+        three_step(net, x.astype(dtype), labels, weight=0.1)
         found[backend] = {n: net.backend.to_numpy(p.grad) for n, p in net.parameters().items()}
     for name, reference in found["numpy"].items():
         error = np.linalg.norm(found["cupy"][name] - reference) / np.linalg.norm(reference)

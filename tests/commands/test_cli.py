@@ -31,12 +31,12 @@ LOG_KEYS = {
     "epoch",
     "step",
     "task_loss",
-    "fbi_loss",
-    "fbi_terms",
+    "penalty",
+    "penalty_terms",
     "val_accuracy",
     "learning_rate",
     "seconds",
-    "fbi_active",
+    "penalty_active",
 }
 
 
@@ -98,11 +98,11 @@ class TestRunFolder:
         records = read_log(finished)
         assert [r["epoch"] for r in records] == [1, 2, 3]
         assert all(set(r) == LOG_KEYS for r in records)
-        assert records[-1]["fbi_active"]
+        assert records[-1]["penalty_active"]
 
     def test_result(self, finished):
         result = json.loads((finished / "result.json").read_text())
-        expected = {"test_accuracy", "val_accuracy", "gate_step", "fbi_loss", "seconds"}
+        expected = {"test_accuracy", "val_accuracy", "gate_step", "fbi_loss", "penalty", "seconds"}
         assert expected | {"backend", "seed"} <= set(result)
         assert result["backend"] == "numpy"
         assert result["test_accuracy"] > 0.5
@@ -157,7 +157,7 @@ class TestRunFolder:
         assert main(flags(data, "--fbi-weight", "0", "--quiet", "--out", out)) == 0
         result = json.loads((out / "result.json").read_text())
         assert result["gate_step"] is None
-        assert not any(r["fbi_active"] for r in read_log(out))
+        assert not any(r["penalty_active"] for r in read_log(out))
 
 
 class TestResume:

@@ -39,7 +39,7 @@ def explain(*arguments):
 def test_training_with_a_rule_learns_and_remembers_it(run):
     assert json.loads((run / "config.json").read_text())["fbi_rule"] == "gamma:0.5"
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert all(record["fbi_active"] for record in records)
+    assert all(record["penalty_active"] for record in records)
     assert records[-1]["val_accuracy"] > 0.7
     assert load_model(run)[1]["config"]["fbi_rule"] == "gamma:0.5"
 
@@ -62,7 +62,7 @@ def test_training_lowers_the_fbi_loss_of_another_rule(rule, data):
         )
         trainer = Trainer(config, dataset)
         records[fbi_weight] = [trainer.run_epoch() for _ in range(3)][-1]
-    assert records[0.02]["fbi_loss"] < 0.7 * records[0.0]["fbi_loss"]
+    assert records[0.02]["penalty"] < 0.7 * records[0.0]["penalty"]
     assert min(record["val_accuracy"] for record in records.values()) > 0.7
 
 

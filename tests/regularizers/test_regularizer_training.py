@@ -30,6 +30,7 @@ from minifbi.training import (
     save_checkpoint,
     train,
 )
+from minifbi.training.loading import load_run_data
 
 BASELINES = [name for name in REGULARIZERS if name != "fbi"]
 RNG = np.random.default_rng(8)
@@ -100,8 +101,8 @@ def test_the_default_run_is_the_papers_scheme_bit_for_bit(backend):
     for key, array in model.state_dict().items():
         np.testing.assert_array_equal(array, trainer.model.state_dict()[key], err_msg=key)
     assert record["task_loss"] == np.mean(task_losses)
-    assert record["fbi_loss"] == np.mean(fbi_losses)
-    assert trainer.history["fbi_loss"] == fbi_losses
+    assert record["penalty"] == np.mean(fbi_losses)
+    assert trainer.history["penalty"] == fbi_losses
 
 
 def test_none_is_a_weight_of_zero():
@@ -110,8 +111,20 @@ def test_none_is_a_weight_of_zero():
     for record in records:
         del record["seconds"]
     assert records[0] == records[1]
-    assert records[0]["fbi_loss"] > 0  # measured
+    assert records[0]["penalty"] > 0  # the FBI loss, measured
+    assert records[0]["penalty_terms"].keys() == {"dense1", "dense2", "dense3"}
+    assert not records[0]["penalty_active"]
     assert_same_parameters(one, other)
+
+
+def test_every_epoch_of_conventional_training_measures_the_fbi_loss():
+    """Also where an epoch has fewer steps than there are between two measurements."""
+    for interval, measured in ((50, [0, 15]), (4, [0, 4, 8, 12, 15, 19, 23, 27])):
+        trainer = make_trainer("none", gate_interval=interval)
+        records = [trainer.run_epoch() for _ in range(2)]
+        known = np.flatnonzero(np.isfinite(trainer.history["penalty"]))
+        assert known.tolist() == measured
+        assert all(record["penalty"] > 0 for record in records)
 
 
 # ---- each baseline through the trainer ---------------------------------------------------------
@@ -121,12 +134,11 @@ def test_the_gate_and_the_log(name):
     conventional = make_trainer("none", trainer.dataset, gate_interval=4)
     records = [trainer.run_epoch() for _ in range(2)]
     plain = conventional.run_epoch()
-    assert set(records[0]) == {*plain, "penalty", "penalty_terms", "penalty_active"}
+    assert set(records[0]) == set(plain)
     opened = trainer.gate.step
     assert 0 < opened < 15
     assert records[-1]["penalty_active"]
-    assert not records[-1]["fbi_active"]
-    assert records[-1]["fbi_loss"] > 0  # measured
+    assert not plain["penalty_active"]
     # before the gate: the same batches and the same steps as without a regularizer, exactly
     assert (
         trainer.history["task_loss"][: opened + 1]
@@ -136,8 +148,6 @@ def test_the_gate_and_the_log(name):
     penalties = np.array(trainer.history["penalty"])
     assert np.isfinite(penalties[opened:]).all()
     assert np.flatnonzero(np.isfinite(penalties[:opened])).tolist() == list(range(0, opened, 4))
-    fbi = np.array(trainer.history["fbi_loss"])
-    assert np.flatnonzero(np.isfinite(fbi)).tolist() == list(range(0, 30, 4))
     assert records[1]["penalty"] == pytest.approx(penalties[15:].mean())
     total = sum(records[1]["penalty_terms"].values())
     expected = total / 2 if name == "l1" else total  # the mean over the hidden layers
@@ -314,6 +324,9 @@ def test_a_run_of_the_command_line(data, tmp_path):
     assert config["regularizer_weight"] == result["regularizer_weight"] == L1.default_weight
     assert result["penalty"] > 0
     assert result["penalty_terms"].keys() == {"dense2", "dense3"}
+    model, meta = load_model(out)
+    split = load_run_data(meta).validation
+    assert result["fbi_loss"] == pytest.approx(evaluate_penalty(model, split, FBI()), rel=1e-5)
     assert result["gate_step"] > 0
     assert (out / "curves.png").stat().st_size > 10_000
 
@@ -343,7 +356,7 @@ def test_a_baseline_resumes_bit_for_bit(name, tmp_path):
 
 
 @pytest.mark.parametrize("weight", [0.001, 0.0])
-def test_a_checkpoint_from_before_there_were_baselines_goes_on(weight, tmp_path):
+def test_an_option_that_a_checkpoint_does_not_name_has_its_default(weight, tmp_path):
     def run(out, epochs):
         config = TrainConfig(
             model="mlp",
@@ -360,7 +373,7 @@ def test_a_checkpoint_from_before_there_were_baselines_goes_on(weight, tmp_path)
     new = ("regularizer", "regularizer_weight")
     arrays, meta = load_checkpoint(tmp_path / "old" / "checkpoint.npz")
     meta["config"] = {k: v for k, v in meta["config"].items() if k not in new}
-    assert set(arrays["history"]) == {"step", "task_loss", "fbi_loss", "val_step", "val_accuracy"}
+    assert set(arrays["history"]) == {"step", "task_loss", "penalty", "val_step", "val_accuracy"}
     save_checkpoint(tmp_path / "old" / "checkpoint.npz", arrays, meta)
     config = json.loads((tmp_path / "old" / "config.json").read_text())
     (tmp_path / "old" / "config.json").write_text(

@@ -13,7 +13,7 @@ from small_nets import BATCH, CLASSES, build, inputs
 
 from minifbi.autograd import Tensor, check_gradients, cross_entropy, log_softmax, no_grad
 from minifbi.errors import ConfigError, ShapeError
-from minifbi.fbi import forward_pass
+from minifbi.fbi import fbi_loss, fbi_terms, forward_pass, objective, relevance_pass
 from minifbi.layers import Dense, Sequential
 from minifbi.models import alexnet
 from minifbi.regularizers import (
@@ -29,7 +29,7 @@ from minifbi.regularizers import (
     get_regularizer,
     regularizer_names,
 )
-from minifbi.training import regularized_step, three_step
+from minifbi.training import three_step
 
 NETS = ["max", "overlapping", "avg", "strided", "dropout"]
 MASKS = np.random.default_rng(5).random((BATCH, 7, 6)) < 0.3
@@ -218,19 +218,31 @@ def test_nothing_to_mask_nothing_to_pay(backend):
 
 
 # ---- the step --------------------------------------------------------------------------------
-@pytest.mark.parametrize("stabilizer", [0.0, 0.01])
-def test_with_the_fbi_loss_it_is_three_step_bit_for_bit(stabilizer, backend):
+@pytest.mark.parametrize("rule", ["zero", "epsilon:0.01"])
+def test_the_fbi_loss_is_a_regularizer_like_the_others(rule, backend):
+    """Against its equations called one by one; and it is what a step without a name takes."""
     rng = np.random.default_rng(0)
     x, labels = rng.random((8, 1, 28, 28), np.float32), rng.integers(0, 10, 8)
     model = alexnet(backend=backend)
-    options = {"start": "predicted", "reduction": "mean", "stabilizer": stabilizer}
-    paper = three_step(model, x, labels, fbi_weight=0.3, **options)
-    expected = {k: p.backend.to_numpy(p.grad) for k, p in model.parameters().items()}
-    general = regularized_step(model, x, labels, FBI(**options), weight=0.3)
-    assert general.loss.item() == paper.loss.item()
-    assert general.penalty.item() == paper.fbi_loss.item()
-    for key, p in model.parameters().items():
-        np.testing.assert_array_equal(p.backend.to_numpy(p.grad), expected[key], err_msg=key)
+
+    def gradients():
+        return {k: p.backend.to_numpy(p.grad).copy() for k, p in model.parameters().items()}
+
+    losses = three_step(model, x, labels, FBI("predicted", "mean", rule=rule), weight=0.3)
+    found = gradients()
+    model.zero_grad()
+    steps = forward_pass(model, x, fused=rule == "zero")
+    terms = fbi_terms(steps, relevance_pass(steps, "predicted", labels, rule=rule), "mean")
+    task = cross_entropy(steps[-1].z, labels)
+    loss = objective(task, fbi_loss(terms), 0.3)
+    loss.backward()
+    assert losses.loss.item() == loss.item()
+    assert losses.penalty.item() == fbi_loss(terms).item()
+    assert losses.penalty_terms.keys() == terms.keys()
+    for key, gradient in gradients().items():
+        np.testing.assert_array_equal(found[key], gradient, err_msg=key)
+    default, explicit = three_step(model, x, labels), three_step(model, x, labels, FBI())
+    assert default.loss.item() == explicit.loss.item() != default.task_loss.item()
 
 
 @pytest.mark.parametrize("name", list(REGULARIZERS))
@@ -240,16 +252,16 @@ def test_objective_gate_and_measuring(name, backend):
 
     def step(**options):
         model.load_random_states(states)
-        losses = regularized_step(model, x, labels, regularizer, masks=MASKS, **options)
+        losses = three_step(model, x, labels, regularizer, masks=MASKS, **options)
         found = {k: p.backend.to_numpy(p.grad) for k, p in model.parameters().items()}
         return losses, found, model.random_states()
 
     shut, plain, after = step(active=False)
     assert shut.loss is shut.task_loss
-    assert shut.penalty is shut.fbi_loss is None
+    assert shut.penalty is None
     measured, same, after_measuring = step(active=False, measure=True)
     assert measured.penalty.item() > 0
-    assert measured.fbi_loss.item() > 0
+    assert list(measured.penalty_terms)
     assert not measured.penalty.requires_grad
     assert after == after_measuring
     active, _, _ = step(weight=0.2)

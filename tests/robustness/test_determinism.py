@@ -69,7 +69,7 @@ def parameters(backend: str, dtype: str) -> dict[str, np.ndarray]:
     )  # fmt: skip
     trainer = Trainer(config, small_mnist(256, 32, 32))
     trainer.run_epoch()
-    losses = {name: np.array(trainer.history[name]) for name in ("task_loss", "fbi_loss")}
+    losses = {name: np.array(trainer.history[name]) for name in ("task_loss", "penalty")}
     return {**trainer.model.state_dict(), **losses}
 
 
@@ -92,7 +92,7 @@ import sys
 sys.path[:0] = sys.argv[1].split(os.pathsep)
 import numpy as np
 from test_determinism import parameters
-from minifbi.training import set_threads
+from minifbi.backends import set_threads
 found = {}
 for backend in sys.argv[3:]:
     for count in (1, 2):

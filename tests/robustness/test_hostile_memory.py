@@ -13,9 +13,8 @@ from hostile import described, members, pack, peak
 
 from minifbi.datasets import load_idx_folder, read_idx
 from minifbi.errors import CheckpointError, ConfigError, DataError
+from minifbi.files import load_checkpoint, read_npz
 from minifbi.training import load_model
-from minifbi.training.checkpoint import load_checkpoint
-from minifbi.training.npz import read_npz
 
 
 # ---- memory ------------------------------------------------------------------------------

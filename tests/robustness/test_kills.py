@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 from collections.abc import Iterator
@@ -11,7 +12,8 @@ import pytest
 from kill_harness import Harness, jobs
 from kill_moments import Plan
 
-from minifbi.training import checkpoint, run, saving
+from minifbi.files import checkpoint
+from minifbi.training import folder, run
 from minifbi.training.trainer import Trainer
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the harness forks")
@@ -64,8 +66,8 @@ def test_a_generator_that_is_not_restored_is_noticed(
 ) -> None:
     load = Trainer.load_state
 
-    def forgetful(self, arrays, meta):
-        load(self, arrays, {**meta, "rng": self.rng.bit_generator.state})
+    def forgetful(self, state):
+        load(self, dataclasses.replace(state, rng=self.rng.bit_generator.state))
 
     monkeypatch.setattr(Trainer, "load_state", forgetful)
     assert any("differs" in text for text in broken_by(harness, "lines"))
@@ -75,7 +77,7 @@ def test_a_log_that_is_not_completed_is_noticed(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run, "write_log", lambda *_: None)
-    monkeypatch.setattr(saving, "write_log", lambda *_: None)
+    monkeypatch.setattr(folder, "write_log", lambda *_: None)
     assert any("metrics.jsonl" in text for text in broken_by(harness, "lines"))
 
 

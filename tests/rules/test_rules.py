@@ -13,6 +13,7 @@ from minifbi import fbi
 from minifbi.autograd import Tensor, check_gradients, cross_entropy, no_grad
 from minifbi.errors import ConfigError, DataError
 from minifbi.layers import AvgPool2d, Conv2d, Dense, Flatten, MaxPool2d, ReLU, Sequential
+from minifbi.regularizers import FBI
 from minifbi.rules import (
     RULES,
     AlphaBeta,
@@ -28,6 +29,7 @@ from minifbi.rules import (
     get_rule,
     propagate,
 )
+from minifbi.train import build_parser
 from minifbi.training import TrainConfig, three_step
 
 PLAIN = {
@@ -309,13 +311,13 @@ def test_gradients_of_float32_are_those_of_float64(rule, backend):
 def test_three_step_uses_the_rule(rule, backend):
     model, (x, labels) = build("max", backend), inputs("max")
     x = np.abs(x) / np.abs(x).max()
-    losses = three_step(model, x, labels, fbi_weight=0.3, rule=rule)
+    losses = three_step(model, x, labels, FBI(rule=rule), weight=0.3)
     expected = fbi_objective(model, x, labels, rule)
     assert losses.loss.item() == pytest.approx(expected.item(), rel=1e-12)
-    measured = three_step(model, x, labels, fbi_active=False, measure_fbi=True, rule=rule)
-    assert measured.fbi_loss.item() == pytest.approx(losses.fbi_loss.item(), rel=1e-12)
+    measured = three_step(model, x, labels, FBI(rule=rule), active=False, measure=True)
+    assert measured.penalty.item() == pytest.approx(losses.penalty.item(), rel=1e-12)
     if rule != "zero":
-        other = three_step(model, x, labels, fbi_weight=0.3)
+        other = three_step(model, x, labels, weight=0.3)
         assert abs(other.loss.item() - losses.loss.item()) > 1e-6
 
 
@@ -354,10 +356,31 @@ def test_wrong_rules(rule, message):
         TrainConfig(fbi_rule=rule)
 
 
-def test_a_rule_and_a_stabilizer_do_not_go_together():
-    with pytest.raises(ConfigError, match="belongs to the rule 'zero'"):
-        TrainConfig(fbi_rule="gamma", fbi_stabilizer=0.1)
-    assert TrainConfig(fbi_stabilizer=0.1).fbi_rule == "zero"
+@pytest.mark.parametrize(
+    ("flags", "rule"),
+    [
+        ("--fbi-stabilizer 0.05", "epsilon:0.05"),
+        ("--fbi-stabilizer=1e-3", "epsilon:1e-3"),
+        ("--fbi-stabilizer 0", "zero"),
+        ("--fbi-stabilizer 0.0", "zero"),
+        ("--fbi-rule gamma --fbi-stabilizer 0.05", "epsilon:0.05"),
+        ("--fbi-stabilizer 0.05 --fbi-rule gamma", "gamma"),
+        ("", "zero"),
+    ],
+)
+def test_the_stabilizer_is_a_rule(flags, rule):
+    options = build_parser().parse_args(flags.split())
+    assert options.fbi_rule == rule
+    assert TrainConfig(fbi_rule=rule).fbi_rule == rule
+    assert not hasattr(options, "fbi_stabilizer")
+
+
+@pytest.mark.parametrize("number", ["-0.1", "nan", "inf", "much"])
+def test_a_stabilizer_that_is_none(number, capsys):
+    with pytest.raises((ConfigError, SystemExit)) as caught:
+        TrainConfig(fbi_rule=build_parser().parse_args(["--fbi-stabilizer", number]).fbi_rule)
+    said = str(caught.value) + capsys.readouterr().err
+    assert "epsilon" in said or "--fbi-stabilizer" in said
 
 
 def test_a_fused_block_has_no_place_for_a_rule(backend):

@@ -12,8 +12,8 @@ import pytest
 from fuzz import mutators, targets
 
 from minifbi.errors import CheckpointError
-from minifbi.training import Trainer, load_model, resume
-from minifbi.training.checkpoint import load_checkpoint
+from minifbi.files import load_checkpoint
+from minifbi.training import RunState, Trainer, load_model, resume
 
 
 def members(**changes: bytes) -> bytes:
@@ -72,6 +72,12 @@ def peak(action, *errors: type[Exception]) -> int:
 
 
 def state():
+    """The arrays of a right checkpoint, and what else it says."""
+    return load_checkpoint(targets.put("right.npz", targets.tiny_checkpoint()))
+
+
+def go_on(arrays, meta):
+    """A trainer that goes on from there."""
     trainer = Trainer(targets.tiny_config(), targets.tiny_data())
-    trainer.run_epoch()
-    return trainer.state()
+    trainer.load_state(RunState.from_checkpoint(arrays, meta))
+    return trainer

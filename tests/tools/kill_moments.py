@@ -15,11 +15,12 @@ from minifbi.training import load_checkpoint
 SAVE_PATH = tuple(
     os.sep + os.path.join("minifbi", *name.split("/"))
     for name in (
-        "training/checkpoint.py",
+        "files/atomic.py",
+        "files/checkpoint.py",
+        "files/lock.py",
         "training/folder.py",
-        "training/lock.py",
         "training/run.py",
-        "training/saving.py",
+        "training/state.py",
     )
 )
 FRACTIONS = (0.0, 0.5, 1.0, 2.0)  # of a file's bytes; 1: all but one, 2: all

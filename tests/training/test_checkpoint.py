@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
+import io
 import os
 from pathlib import Path
 
@@ -11,9 +12,13 @@ import pytest
 from kill_moments import assert_same
 
 from minifbi.errors import CheckpointError
-from minifbi.training import checkpoint as checkpoint_file
-from minifbi.training import load_checkpoint, resume
-from minifbi.training.checkpoint import keep_copy, save_checkpoint, write_atomically
+from minifbi.files import checkpoint as checkpoint_file
+from minifbi.files import keep_copy, save_checkpoint, write_atomically
+from minifbi.training import RunState, TrainConfig, load_checkpoint, resume, stored, train
+from minifbi.training import folder as folder_file
+from minifbi.training import trainer as trainer_file
+from minifbi.training.config import load_data
+from minifbi.training.state import is_number
 from minifbi.training.trainer import Trainer
 
 
@@ -50,21 +55,116 @@ def test_every_truncation_is_noticed(small: tuple[Path, bytes]) -> None:
             load_checkpoint(path)
 
 
-def test_a_checkpoint_of_an_earlier_version_is_read(small: tuple[Path, bytes]) -> None:
-    """Without a sum; the format that it names says so."""
+@pytest.mark.parametrize("version", ["minifbi-checkpoint-1", "minifbi-checkpoint-2", None])
+def test_a_checkpoint_of_another_version_is_refused(
+    small: tuple[Path, bytes], monkeypatch: pytest.MonkeyPatch, version: str | None
+) -> None:
+    """In one line that says both formats; the first had no seal, the second had one."""
     path, _ = small
     arrays, meta = load_checkpoint(path)
-    flat = {f"{group}:{name}": a for group, named in arrays.items() for name, a in named.items()}
-    for name, readable in ((checkpoint_file.UNSEALED, True), (checkpoint_file.FORMAT, False)):
-        text = json.dumps({**meta, "format": name}).encode()
-        np.savez(path, **flat, meta=np.frombuffer(text, dtype=np.uint8))
-        if readable:
-            np.testing.assert_array_equal(
-                load_checkpoint(path)[0]["parameters"]["w"], arrays["parameters"]["w"]
-            )
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint_file, "FORMAT", version)
+        save_checkpoint(path, arrays, meta)
+    if version == "minifbi-checkpoint-1":
+        path.write_bytes(without_seal(path))
+    with pytest.raises(CheckpointError, match="expected 'minifbi-checkpoint-3'") as caught:
+        load_checkpoint(path)
+    assert str(version) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_lost_seal_is_noticed(small: tuple[Path, bytes]) -> None:
+    path, _ = small
+    path.write_bytes(without_seal(path))
+    with pytest.raises(CheckpointError, match="its end, with the SHA-256 sum, is gone"):
+        load_checkpoint(path)
+
+
+def without_seal(path: Path) -> bytes:
+    """The same arrays, as plain np.savez writes them."""
+    with np.load(path) as file, io.BytesIO() as out:
+        np.savez(out, **file)
+        return out.getvalue()
+
+
+# ---- the fields of a run -------------------------------------------------------------------
+@dataclasses.dataclass
+class Warmer(RunState):
+    """A run with one field more, declared in this one place."""
+
+    temperature: float = dataclasses.field(
+        default=1.5, metadata=stored(lambda t: is_number(t) and t > 0, "a number above 0")
+    )
+    averages: dict[str, np.ndarray] = dataclasses.field(
+        default_factory=dict,
+        metadata=stored(lambda found: "w" in found, "the averages, w among them", arrays=True),
+    )
+
+
+def test_a_new_field_is_declared_in_one_place(
+    tiny_config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Saved, read, checked, and resumed; trainer and folder know nothing of it."""
+    monkeypatch.setattr(trainer_file, "RunState", Warmer)
+    monkeypatch.setattr(folder_file, "RunState", Warmer)
+    run_epoch = Trainer.run_epoch
+
+    def heated(self, progress=None):
+        self.run.temperature *= 2
+        self.run.averages["w"] = np.full(3, self.run.temperature)
+        return run_epoch(self, progress)
+
+    monkeypatch.setattr(Trainer, "run_epoch", heated)
+    train(dataclasses.replace(tiny_config, epochs=2), tmp_path / "out", quiet=True, figures=False)
+    path = tmp_path / "out" / "checkpoint.npz"
+    assert Warmer.load(path).temperature == 6.0
+    resume(tmp_path / "out", epochs=3, quiet=True, figures=False)
+    run = Warmer.load(path)
+    assert run.temperature == 12.0
+    np.testing.assert_array_equal(run.averages["w"], [12.0, 12.0, 12.0])
+
+    arrays, meta = load_checkpoint(path)
+    for wrong, message in (
+        ({**meta, "temperature": -1}, r"out: the checkpoint says temperature = -1; expected a n"),
+        ({k: v for k, v in meta.items() if k != "temperature"}, "does not say its 'temperature'"),
+    ):
+        save_checkpoint(path, arrays, wrong)
+        with pytest.raises(CheckpointError, match=message):
+            resume(tmp_path / "out", quiet=True, figures=False)
+    del arrays["averages"]
+    save_checkpoint(path, arrays, meta)
+    with pytest.raises(CheckpointError, match="averages is missing or damaged; expected the av"):
+        resume(tmp_path / "out", quiet=True, figures=False)
+
+
+def test_every_field_makes_the_way_through_the_file(tiny_copy: Path, tmp_path: Path) -> None:
+    run = RunState.load(tiny_copy / "checkpoint.npz")
+    run.layer_rngs = {"dropout": dict(run.rng)}
+    run.save(tmp_path / "again.npz")
+    again = RunState.load(tmp_path / "again.npz")
+    for part in dataclasses.fields(RunState):
+        one, other = getattr(run, part.name), getattr(again, part.name)
+        assert one, part.name  # nothing is empty, so that it is a test
+        if part.metadata["arrays"]:
+            assert one.keys() == other.keys()
+            for name in one:
+                np.testing.assert_array_equal(one[name], other[name], err_msg=name)
         else:
-            with pytest.raises(CheckpointError, match="its end, with the SHA-256 sum, is gone"):
-                load_checkpoint(path)
+            assert one == other, part.name
+
+
+def test_what_was_taken_of_a_run_does_not_follow_it(tiny_config: TrainConfig) -> None:
+    """A state is a copy; and two trainers that go on from it share nothing."""
+    trainer = Trainer(tiny_config, load_data(tiny_config))
+    trainer.run_epoch()
+    state = trainer.state()
+    two = [Trainer(tiny_config, trainer.dataset) for _ in range(2)]
+    for one in two:
+        one.load_state(state)
+    trainer.run_epoch()
+    records = [two[0].run_epoch(), two[1].run_epoch()]
+    assert (state.epoch, len(state.records), state.history["step"]) == (1, 1, [*range(1, 8)])
+    assert records[0]["task_loss"] == records[1]["task_loss"] == trainer.records[1]["task_loss"]
 
 
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "empty", "missing"])

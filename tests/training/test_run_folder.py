@@ -15,8 +15,8 @@ import pytest
 from helpers import command, obey_permissions
 from kill_moments import assert_same
 
+from minifbi.files.lock import LOCK, FolderLock
 from minifbi.training import RunFolderError, TrainConfig, load_checkpoint, resume, train
-from minifbi.training.lock import LOCK, FolderLock
 from minifbi.training.trainer import Trainer
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="asks the Linux kernel")
@@ -39,7 +39,7 @@ def after_epoch(epoch: int, do: Callable[[], None], monkeypatch: pytest.MonkeyPa
 def holding(folder: Path) -> subprocess.Popen[str]:
     """Another process that holds the lock of a folder."""
     code = (
-        "import sys, pathlib; from minifbi.training.lock import FolderLock\n"
+        "import sys, pathlib; from minifbi.files.lock import FolderLock\n"
         "with FolderLock(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     )
     process = subprocess.Popen(
@@ -99,7 +99,7 @@ def test_many_that_come_at_once(tmp_path: Path) -> None:
     """The lock is deleted, and taken anew, while others open it: never two inside."""
     code = (
         "import os, sys, time, pathlib\n"
-        "from minifbi.training.lock import FolderLock, RunFolderError\n"
+        "from minifbi.files.lock import FolderLock, RunFolderError\n"
         "folder, end = pathlib.Path(sys.argv[1]), time.monotonic() + 0.7\n"
         "inside = 0\n"
         "while time.monotonic() < end:\n"

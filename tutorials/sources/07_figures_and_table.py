@@ -150,8 +150,7 @@ plt.show()
 # between them are the terms of Eq. (3), and on the right they join the task loss, Eq. (4).
 
 # %% tags=["figure-1"]
-from minifbi.plots import plot_comparison, plot_densities, plot_scheme
-from minifbi.training.figures import example_image
+from minifbi.plots import example_image, plot_comparison, plot_densities, plot_scheme
 
 seven, label = example_image(digits)  # the first 7 of the test images, and its class
 screen(plot_scheme(models["fbi"], seven, label, colorblind=COLORBLIND))

@@ -905,7 +905,7 @@ print(f"{slow / quick:.1f} times as fast")
 # With $p = 0.9$, ten threads give a factor of 5.3, and a thousand give 9.9.
 
 # %%
-from minifbi.training import set_threads
+from minifbi.backends import set_threads
 
 tasks = {
     "our convolution": lambda: conv_threads(bordered_last, packed, (5, 5), 16),

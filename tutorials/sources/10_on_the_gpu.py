@@ -685,7 +685,7 @@ if not ON_GPU:
 # with any backend:
 
 # %%
-from minifbi.training.resident import ResidentSplit
+from minifbi.datasets.resident import ResidentSplit
 
 train = load_dataset("mnist").train
 resident = ResidentSplit(train, backend)
@@ -713,7 +713,7 @@ from pathlib import Path
 
 from minifbi import training
 from minifbi.datasets import Dataset, Split
-from minifbi.training.checkpoint import load_checkpoint
+from minifbi.files import load_checkpoint
 
 FIRST, SECOND, THIRD = ("cupy", "numba", "numpy") if ON_GPU else ("numba", "numpy", "numba")
 mnist = load_dataset("mnist")

@@ -21,7 +21,7 @@ from minifbi.explain import EXPLAINERS
 from minifbi.explain import __main__ as explain
 from minifbi.reproduce import __main__ as reproduce
 from minifbi.rules import RULES
-from minifbi.training import loading
+from minifbi.training import config as configs
 from minifbi.training import run as runs
 
 MAINS: dict[str, Callable[[list[str]], int]] = {
@@ -164,7 +164,7 @@ def _load_dataset(name: str, **options: Any) -> Any:
     return _real_load_dataset(name, **options)
 
 
-_real_load_dataset = loading.load_dataset
+_real_load_dataset = configs.load_dataset
 
 
 @functools.cache
@@ -193,12 +193,12 @@ def without_work() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for owner, name, stand_in in (
             *parsers,
-            (loading, "load_dataset", _load_dataset),
+            (configs, "load_dataset", _load_dataset),
             (data, "load_dataset", _load_dataset),
             (runs, "make_folder", _look_at),
             (runs, "FolderLock", contextlib.nullcontext),
             (runs, "put_previous_first", _look_at),
-            (runs, "write_json", lambda path, value: json.dumps(value, allow_nan=False)),
+            (runs, "write_config", lambda config, _: json.dumps(config, allow_nan=False)),
             (runs, "_go_on", _stop),
             (plots, "plot_heatmaps", lambda *_, **__: None),
             (plots, "save_figure", lambda _, path: figure.check_place(path)),

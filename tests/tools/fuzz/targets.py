@@ -23,14 +23,12 @@ from fuzz import mutators
 from minifbi import models
 from minifbi.datasets import Dataset, Split, load_idx_folder, read_idx
 from minifbi.errors import CheckpointError, ConfigError, DataError, MinifbiError
+from minifbi.files import load_checkpoint, parse_json
 from minifbi.reproduce.results import COLUMNS, read_values
-from minifbi.reproduce.store import RESULT, _measure, read_own
-from minifbi.strict_json import parse_json
-from minifbi.training import TrainConfig, Trainer, load_model
+from minifbi.reproduce.store import GOOD, _measure, read_own
+from minifbi.training import RunState, TrainConfig, Trainer, load_model
 from minifbi.training import resume as go_on
-from minifbi.training.checkpoint import load_checkpoint, save_checkpoint
 from minifbi.training.folder import read_config
-from minifbi.training.meta import TO_GO_ON, check_meta
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +109,7 @@ def tiny_checkpoint(**options: Any) -> bytes:
     trainer = Trainer(tiny_config(**options), tiny_data())
     trainer.run_epoch()
     path = scratch() / "made.npz"
-    save_checkpoint(path, *trainer.state())
+    trainer.state().save(path)
     return path.read_bytes()
 
 
@@ -185,18 +183,18 @@ def run_checkpoint(data: bytes) -> bool:
     except CheckpointError:
         good = False
     try:
-        check_meta(meta, TO_GO_ON)
-        config = TrainConfig.from_dict(meta["config"])
+        run = RunState.from_checkpoint(arrays, meta)
+        config = TrainConfig.from_dict(run.config)
         if config.epochs * config.batch_size > 10**6 or config.backend != "numpy":
             return good
         trainer = Trainer(config, tiny_data())
     except MinifbiError:  # for example images too small for the network
         return False
     try:
-        trainer.load_state(arrays, meta)
+        trainer.load_state(run)
     except CheckpointError:
         return False
-    json.dumps(trainer.state()[1], allow_nan=False)
+    trainer.state().save(path)
     return good
 
 
@@ -208,9 +206,7 @@ def run_resume(data: bytes) -> bool:
         path.unlink()
     (folder / "checkpoint.npz").write_bytes(data)
     try:
-        _, meta = load_checkpoint(folder / "checkpoint.npz")
-        check_meta(meta, TO_GO_ON)
-        config = TrainConfig.from_dict(meta["config"])
+        config = TrainConfig.from_dict(RunState.load(folder / "checkpoint.npz").config)
         if config.epochs > 5 or config.model != "tiny" or config.backend != "numpy":
             return False  # right or wrong, no work for a fuzzer
         go_on(folder, dataset=tiny_data(), quiet=True, figures=False)
@@ -261,7 +257,7 @@ def config_seeds() -> list[bytes]:
 def run_results(data: bytes) -> bool:
     """Read what ``python -m minifbi.reproduce`` keeps of a run and of its measures."""
     path, accepted = put("result.json", data), False
-    kinds = [*RESULT.values()]
+    kinds = [*GOOD.values()]
     kinds += [functools.partial(_measure, what=w) for w in ("activations", "mean-activation", "x")]
     for good in kinds:
         try:

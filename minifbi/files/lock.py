@@ -1,4 +1,4 @@
-"""One process at a time in a run folder."""
+"""One process at a time in a folder."""
 
 from __future__ import annotations
 
@@ -8,17 +8,13 @@ import os
 import sys
 from pathlib import Path
 
-from minifbi.errors import MinifbiError
+from minifbi.errors import RunFolderError
 
 LOCK = ".lock"
 # What a file system answers that has no locks; some network mounts are like that.
 UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)  # a link in a stranger's folder makes no file elsewhere
-
-
-class RunFolderError(MinifbiError):
-    """A folder that cannot take, or does not hold, a run."""
 
 
 class FolderLock:

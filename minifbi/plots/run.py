@@ -1,4 +1,4 @@
-"""The figures of a run folder."""
+"""The figures of a run."""
 
 from __future__ import annotations
 
@@ -8,14 +8,29 @@ from typing import Any
 import numpy as np
 
 from minifbi.datasets import Dataset
-from minifbi.training.from_config import describe_regularizer
+from minifbi.plots.activations import plot_activations
+from minifbi.plots.curves import plot_curves
+from minifbi.plots.figure import save_figure
+from minifbi.training.config import describe_regularizer
+from minifbi.training.folder import ACTIVATIONS, CURVES
 from minifbi.training.trainer import Trainer
 
 
 def draw_run(trainer: Trainer, folder: Path) -> None:
-    """Write curves.png and activations.png of a finished run."""
-    from minifbi.plots import plot_activations, plot_curves, save_figure
+    """Write curves.png and activations.png, as :func:`minifbi.training.train` does at its end.
 
+    Parameters
+    ----------
+    trainer : Trainer
+        After at least one epoch.
+    folder : Path
+        Where the figures go.
+
+    Raises
+    ------
+    OSError
+        If they cannot be written.
+    """
     dataset, config = trainer.dataset, trainer.config
     kind = describe_regularizer(config).replace("lambda ", "lambda = ")
     if not config.penalty_weight:
@@ -27,9 +42,9 @@ def draw_run(trainer: Trainer, folder: Path) -> None:
         gate_step=trainer.gate.step if config.penalty_weight else None,
         gate_threshold=config.fbi_gate,
         title=title,
-        penalty=None if trainer.trains_fbi else trainer.regularizer.label,
+        label=trainer.regularizer.label,
     )
-    save_figure(figure, folder / "curves.png")
+    save_figure(figure, folder / CURVES)
     image, label = example_image(dataset)
     save_figure(
         plot_activations(
@@ -39,12 +54,23 @@ def draw_run(trainer: Trainer, folder: Path) -> None:
             title=title,
             start="predicted" if config.fbi_start == "predicted" else "target",
         ),
-        folder / "activations.png",
+        folder / ACTIVATIONS,
     )
 
 
 def example_image(dataset: Dataset) -> tuple[Any, int]:
-    """The test image that pictures show: the first 7, as in the paper's Fig. 2, else the first."""
+    """The test image that pictures show: the first 7, as in the paper's Fig. 2, else the first.
+
+    Parameters
+    ----------
+    dataset : Dataset
+
+    Returns
+    -------
+    image : ndarray, shape (C, H, W)
+        Pixels from 0 to 1.
+    label : int
+    """
     sevens = np.flatnonzero(dataset.test.labels == 7)
     index = int(sevens[0]) if sevens.size else 0
     x, labels = dataset.test.batch(slice(index, index + 1))
