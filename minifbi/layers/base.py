@@ -316,7 +316,7 @@ def apply(
         The layer's own, or others in their place: a relevance rule may ask for the positive
         weights only.
     name : str
-        The layer's name, for messages.
+        The layer's name, for messages; without one, nobody looks for NaN here.
 
     Returns
     -------
@@ -326,7 +326,7 @@ def apply(
         What the layer remembers.
     """
     backend, needs_x = x.backend, x.requires_grad
-    look = Watch(name, layer, backend) if checking() else None
+    look = Watch(name, layer, backend) if name and checking() else None
     if look:
         look.weights()
     z, saved = layer.forward(backend, x.data, *map(_data, parameters))
@@ -360,8 +360,10 @@ def carry_back(
     Tensor, shape of the input
     """
     backend, incoming = ratio.backend, ratio.data
-    look = Watch(name, layer, backend) if checking() else None
+    look = Watch(name, layer, backend) if name and checking() else None
     carried = layer.relevance(backend, incoming, saved)
+    if look:
+        look.relevance(incoming, carried)
 
     def backward(g: Array) -> Any:
         shares = layer.relevance_backward(backend, g, incoming, saved)

@@ -38,16 +38,16 @@ class LinearMap:
                 "weights of a Conv2d or Dense; give the layer the rule 'zero' or 'epsilon' in a "
                 "Composite"
             )
-        self.layer, self.name, self._x = step.layer, step.name, step.x.data
+        self.layer, self._x = step.layer, step.x.data
         self.weight, self.bias = step.layer.weight, step.layer.bias
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """map(x, weight) + bias; x has the shape of the layer's input, bias that of its bias."""
-        return apply(self.layer, x, (weight,) if bias is None else (weight, bias), self.name)[0]
+        return apply(self.layer, x, (weight,) if bias is None else (weight, bias))[0]
 
     def transpose(self, s: Tensor, weight: Tensor) -> Tensor:
         """map_T(s, weight); s has the shape of the layer's output."""
-        return carry_back(self.layer, s, (self._x, weight.data, False), (weight,), self.name)
+        return carry_back(self.layer, s, (self._x, weight.data, False), (weight,))
 
     def as_map(self, bias: Tensor) -> Tensor:
         """A bias (O,) in the shape in which it is added to the output."""

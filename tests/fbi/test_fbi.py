@@ -145,9 +145,7 @@ def divided_form(steps, relevance, eps):
 @biases
 @pytest.mark.parametrize("stabilizer", [0.0, 0.01, 0.5])
 def test_literal_divided_form(name, start, bias, stabilizer, backend):
-    steps, labels, relevances = two_passes(
-        name, backend, start, bias, rule=f"epsilon:{stabilizer}"
-    )
+    steps, labels, relevances = two_passes(name, backend, start, bias, rule=f"epsilon:{stabilizer}")
     logits = steps[-1].z.numpy()
     first = start_by_hand(logits, start, labels) * logits
     expected = divided_form(steps, first, stabilizer)
@@ -310,16 +308,32 @@ def test_errors(backend):
     loss = fbi.fbi_loss(fbi.fbi_terms(steps, relevances))
     out_of_range = np.array([0, 1, CLASSES])
     for error, message, wrong in (
-        (ConfigError, "fbi_weight=2.*at least 0 and at most 1", lambda: fbi.objective(loss, loss, 2)),
+        (
+            ConfigError,
+            "fbi_weight=2.*at least 0 and at most 1",
+            lambda: fbi.objective(loss, loss, 2),
+        ),
         (ConfigError, r"fbi_weight=-0\.1", lambda: fbi.objective(loss, loss, -0.1)),
         (ConfigError, "fbi_weight=nan", lambda: fbi.objective(loss, loss, float("nan"))),
         (ConfigError, r"start='all'.*target", lambda: fbi.relevance_pass(steps, "all", labels)),
         (ConfigError, "needs the labels", lambda: fbi.relevance_pass(steps)),
         (ShapeError, r"label 4.*0\.\.3", lambda: fbi.relevance_pass(steps, "target", out_of_range)),
         (ShapeError, r"\(2,\).*\(3,\)", lambda: fbi.relevance_pass(steps, "target", labels[:2])),
-        (ConfigError, r"epsilon=-1", lambda: fbi.relevance_pass(steps, start="logits", rule="epsilon:-1")),
-        (ConfigError, r"epsilon=nan", lambda: fbi.relevance_pass(steps, start="logits", rule="epsilon:nan")),
-        (ConfigError, r"epsilon=inf", lambda: fbi.relevance_pass(steps, start="logits", rule="epsilon:inf")),
+        (
+            ConfigError,
+            r"epsilon=-1",
+            lambda: fbi.relevance_pass(steps, start="logits", rule="epsilon:-1"),
+        ),
+        (
+            ConfigError,
+            r"epsilon=nan",
+            lambda: fbi.relevance_pass(steps, start="logits", rule="epsilon:nan"),
+        ),
+        (
+            ConfigError,
+            r"epsilon=inf",
+            lambda: fbi.relevance_pass(steps, start="logits", rule="epsilon:inf"),
+        ),
         (ConfigError, r"reduction='l1'.*sum", lambda: fbi.fbi_terms(steps, relevances, "l1")),
         (ConfigError, "at least one functional layer", lambda: fbi.fbi_loss({})),
         (ConfigError, "needs at least one", lambda: fbi.relevance_pass([])),

@@ -15,6 +15,7 @@ from minifbi.backends import get_backend
 from minifbi.datasets import Dataset, Split
 from minifbi.errors import CheckpointError, ConfigError
 from minifbi.fbi import fbi_loss, fbi_terms, forward_pass, objective, relevance_pass
+from minifbi.fusion import fuse
 from minifbi.models import build_model
 from minifbi.optim import Adam, learning_rate
 from minifbi.regularizers import FBI, L1, L2, REGULARIZERS, get_regularizer
@@ -89,7 +90,7 @@ def test_the_default_run_is_the_papers_scheme_bit_for_bit(backend):
     order, task_losses, fbi_losses = np.random.default_rng([0, 1]).permutation(960), [], []
     for step in range(8):
         x, labels = dataset.train.batch(order[128 * step : 128 * (step + 1)])
-        steps = forward_pass(model, x, fused=True)
+        steps = forward_pass(fuse(model), x)
         task = cross_entropy(steps[-1].z, labels)
         fbi = fbi_loss(fbi_terms(steps, relevance_pass(steps, "target", labels), "sum"))
         model.zero_grad()

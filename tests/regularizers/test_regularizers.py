@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_nets import BATCH, CLASSES, build, inputs
 
+from minifbi import fusion
 from minifbi.autograd import Tensor, check_gradients, cross_entropy, log_softmax, no_grad
 from minifbi.errors import ConfigError, ShapeError
 from minifbi.fbi import fbi_loss, fbi_terms, forward_pass, objective, relevance_pass
@@ -37,7 +38,7 @@ MASKS = np.random.default_rng(5).random((BATCH, 7, 6)) < 0.3
 
 def batch_of(model, x, labels, masks=MASKS, fused=False):
     """After a fresh forward pass, with random numbers that are the same each time."""
-    steps = forward_pass(model, x, fused=fused)
+    steps = forward_pass(fusion._rewritten(model) if fused else model, x)
     return Batch(model, steps, labels, masks, np.random.default_rng(11))
 
 
@@ -231,7 +232,7 @@ def test_the_fbi_loss_is_a_regularizer_like_the_others(rule, backend):
     losses = three_step(model, x, labels, FBI("predicted", "mean", rule=rule), weight=0.3)
     found = gradients()
     model.zero_grad()
-    steps = forward_pass(model, x, fused=rule == "zero")
+    steps = forward_pass(model, x)
     terms = fbi_terms(steps, relevance_pass(steps, "predicted", labels, rule=rule), "mean")
     task = cross_entropy(steps[-1].z, labels)
     loss = objective(task, fbi_loss(terms), 0.3)

@@ -9,6 +9,7 @@ import operator
 
 import numpy as np
 import pytest
+from minifbi.layers.init import he_normal
 
 from minifbi import fbi
 from minifbi.autograd import (
@@ -45,7 +46,6 @@ from minifbi.layers import (
     Sequential,
 )
 from minifbi.layers.base import evaluating
-from minifbi.layers.init import he_normal
 
 
 def random(*shape, seed=0):

@@ -20,14 +20,13 @@ from minifbi.rules import (
     Composite,
     Epsilon,
     Flat,
-    Flow,
     Gamma,
     WSquare,
     ZBox,
     Zero,
     ZPlus,
     get_rule,
-    propagate,
+    walk,
 )
 from minifbi.train import build_parser
 from minifbi.training import TrainConfig, three_step
@@ -176,13 +175,11 @@ def test_conservation_without_biases(name, rule, backend):
 
 
 @pytest.mark.parametrize("name", ["dense", "max", "avg", "strided"])
-def test_epsilon_is_the_stabilizer_and_its_limit_is_zero(name, backend):
+def test_the_limit_of_epsilon_is_zero(name, backend):
     steps, labels, ours = passes(name, backend, "epsilon:0.05")
-    stabilized = fbi.relevance_pass(steps, "target", labels, stabilizer=0.05)
     exact = fbi.relevance_pass(steps, "target", labels)
     tiny = fbi.relevance_pass(steps, "target", labels, rule="epsilon:1e-12")
     for key, relevance in ours.items():
-        np.testing.assert_allclose(relevance.numpy(), stabilized[key].numpy(), rtol=1e-12)
         np.testing.assert_allclose(tiny[key].numpy(), exact[key].numpy(), rtol=1e-8, atol=1e-12)
         assert np.abs(relevance.numpy() - exact[key].numpy()).max() > 1e-6
 
@@ -261,11 +258,9 @@ def test_all_relevance_goes_to_the_6(backend):
     net = Sequential(MaxPool2d(2), Flatten(), Dense(1, 1, bias=False, backend=backend))
     net.load_state_dict({"2.weight": [[1.0]]})
     steps = fbi.forward_pass(net, np.array([[[[1.0, 2.0], [5.0, 6.0]]]], np.float32))
-    flow = Flow(fbi.start_ratio(steps[-1].z, "target", [0]))
-    for step, rule in zip(steps[::-1], get_rule(Flat()).rules(steps)[::-1], strict=True):
-        flow = propagate(step, flow, rule)
-    assert not flow.is_ratio
-    np.testing.assert_array_equal(flow.values.numpy(), [[[[0, 0], [0, 6]]]])
+    *_, first = walk(steps, fbi.start_ratio(steps[-1].z, "target", [0]), Flat())
+    assert not first.at_input.is_ratio
+    np.testing.assert_array_equal(first.at_input.values.numpy(), [[[[0, 0], [0, 6]]]])
 
 
 # ---- gradients -------------------------------------------------------------------------------
@@ -346,7 +341,7 @@ def test_names_with_numbers():
         ("gamma:-1", "gamma=-1.0: expected a finite number, at least 0"),
         ("epsilon:nan", "epsilon=nan"),
         ("alpha-beta:2,2", "alpha=2.0: expected 1 \\+ beta, that is 3"),
-        ("z-box:1,0", "high=0.0: expected a number above low, 1"),
+        ("z-box:1,0", "high=0.0: expected a finite number, above 1"),
     ],
 )
 def test_wrong_rules(rule, message):
@@ -381,12 +376,6 @@ def test_a_stabilizer_that_is_none(number, capsys):
         TrainConfig(fbi_rule=build_parser().parse_args(["--fbi-stabilizer", number]).fbi_rule)
     said = str(caught.value) + capsys.readouterr().err
     assert "epsilon" in said or "--fbi-stabilizer" in said
-
-
-def test_a_fused_block_has_no_place_for_a_rule(backend):
-    model, (x, labels) = build("max", backend), inputs("max")
-    with pytest.raises(ConfigError, match="without fused=True"):
-        fbi.relevance_pass(fbi.forward_pass(model, x, fused=True), "target", labels, rule="gamma")
 
 
 def test_a_layer_without_weights_of_its_own_cannot_follow_a_rule_for_weights():

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 import minifbi.layers
 from minifbi.backends import get_backend, output_size
+from minifbi.fusion import ConvBlock
 from minifbi.layers import (
     AvgPool2d,
     Conv2d,
@@ -27,9 +28,10 @@ from minifbi.layers import (
     Layer,
     MaxPool2d,
     ReLU,
+    Residual,
     Sequential,
 )
-from minifbi.fusion import ConvBlock
+from minifbi.layers.sequential import Sum
 
 
 def _subclasses(kind: type) -> set[type]:
@@ -43,7 +45,7 @@ def kinds() -> list[type[Layer]]:
     return sorted(
         (
             kind
-            for kind in _subclasses(Layer) - {Layer}
+            for kind in _subclasses(Layer) - {Layer, Sum}  # a sum has two inputs, see Residual
             if kind.__module__.startswith("minifbi.") and {"forward", "trace"} & vars(kind).keys()
         ),
         key=lambda kind: kind.__name__,
@@ -109,7 +111,9 @@ def block(draw: Any, bias: bool) -> Case:
     if draw(st.booleans()):
         kernel = tuple(draw(st.integers(1, min(3, n))) for n in size)
         pool = (kernel, draw(_pairs(1, 3)), tuple(draw(st.integers(0, k // 2)) for k in kernel))
-    return Case(lambda b, d: ConvBlock(build(b, d), ("pool", MaxPool2d(*pool)) if pool else None), shape)
+    return Case(
+        lambda b, d: ConvBlock(build(b, d), ("pool", MaxPool2d(*pool)) if pool else None), shape
+    )
 
 
 def dense(draw: Any, bias: bool) -> Case:
@@ -150,6 +154,23 @@ def chain(draw: Any, bias: bool) -> Case:
     return Case(build, (1, *size))
 
 
+def residual(draw: Any, bias: bool) -> Case:
+    """A chain with a shortcut, with a convolution in it or without."""
+    size, aside, channels = draw(_pairs(3, 6)), draw(st.booleans()), draw(st.integers(1, 3))
+    filters = draw(st.integers(1, 3)) if aside else channels
+
+    def build(backend: str, dtype: Any) -> Residual:
+        options = {"bias": bias, "rng": 1, "backend": backend, "dtype": dtype}
+        return Residual(
+            Conv2d(channels, 2, 3, padding=1, **options),
+            ReLU(),
+            Conv2d(2, filters, 1, **options),
+            shortcut=Conv2d(channels, filters, 1, **options) if aside else None,
+        )
+
+    return Case(build, (channels, *size))
+
+
 GEOMETRIES: dict[str, Callable[[Any, bool], Case]] = {
     "AvgPool2d": pooling(AvgPool2d),
     "Conv2d": conv,
@@ -159,6 +180,7 @@ GEOMETRIES: dict[str, Callable[[Any, bool], Case]] = {
     "Flatten": without_weights(Flatten),
     "MaxPool2d": pooling(MaxPool2d),
     "ReLU": without_weights(ReLU),
+    "Residual": residual,
     "Sequential": chain,
 }
 KINDS = [kind.__name__ for kind in kinds()]
