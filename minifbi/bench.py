@@ -18,7 +18,7 @@ from minifbi.benchmark.race import RaceError, race
 from minifbi.benchmark.scaling import plot_scaling, scaling
 from minifbi.cli import Parser, run_command
 from minifbi.errors import ConfigError
-from minifbi.files import write_json
+from minifbi.files.atomic import write_json
 from minifbi.models import MODELS
 
 PROG = "minifbi.bench"

@@ -8,23 +8,3 @@
 ``lock``           one process at a time in a folder
 =================  ==============================================================
 """
-
-from minifbi.files.atomic import keep_copy, write_atomically, write_json, write_text
-from minifbi.files.checkpoint import load_checkpoint, save_checkpoint
-from minifbi.files.lock import FolderLock
-from minifbi.files.npz import read_npz
-from minifbi.files.strict_json import check_regular, parse_json, read_json
-
-__all__ = [
-    "FolderLock",
-    "check_regular",
-    "keep_copy",
-    "load_checkpoint",
-    "parse_json",
-    "read_json",
-    "read_npz",
-    "save_checkpoint",
-    "write_atomically",
-    "write_json",
-    "write_text",
-]

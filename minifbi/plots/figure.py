@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from minifbi.errors import ConfigError
-from minifbi.files import write_atomically
+from minifbi.files.atomic import write_atomically
 
 DPI = 150
 """Dots per inch of every figure: one of 12 inches is 1800 pixels wide."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from minifbi import __version__
-from minifbi.files import write_json
+from minifbi.files.atomic import write_json
 from minifbi.reproduce.data import Data, first
 from minifbi.reproduce.experiments import MAIN, Experiment, cost, plan, with_method
 from minifbi.reproduce.matching import search_weight

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from minifbi.files import write_json, write_text
+from minifbi.files.atomic import write_json, write_text
 from minifbi.reproduce.claims import ACTIVATION_CLAIMS, EXPLAINABLE
 from minifbi.reproduce.document import (
     Heading,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minifbi.errors import DataError
-from minifbi.files import check_regular
+from minifbi.files.strict_json import check_regular
 from minifbi.reproduce.experiments import MAIN, Experiment
 from minifbi.reproduce.statistics import Difference, Summary, paired_difference, summarize
 from minifbi.training import TrainConfig

@@ -26,7 +26,8 @@ from minifbi import __version__
 from minifbi.backends import get_backend
 from minifbi.datasets import Dataset
 from minifbi.errors import DataError, NonFiniteError
-from minifbi.files import read_json, write_json
+from minifbi.files.atomic import write_json
+from minifbi.files.strict_json import read_json
 from minifbi.layers import Sequential
 from minifbi.training import TrainConfig, load_model, resume, train
 from minifbi.training.folder import CONFIG, LAST, RESULT

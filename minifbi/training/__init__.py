@@ -1,7 +1,7 @@
 """Training: the three steps, the gate, the loop, and the folder in which a run is kept."""
 
 from minifbi.errors import RunFolderError
-from minifbi.files import load_checkpoint, save_checkpoint
+from minifbi.files.checkpoint import load_checkpoint, save_checkpoint
 from minifbi.training.config import TrainConfig
 from minifbi.training.evaluation import evaluate, evaluate_penalty
 from minifbi.training.folder import default_folder

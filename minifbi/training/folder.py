@@ -30,14 +30,10 @@ from typing import Any
 import numpy as np
 
 from minifbi.errors import CheckpointError, RunFolderError
-from minifbi.files import (
-    FolderLock,
-    keep_copy,
-    load_checkpoint,
-    read_json,
-    write_json,
-    write_text,
-)
+from minifbi.files.atomic import keep_copy, write_json, write_text
+from minifbi.files.checkpoint import load_checkpoint
+from minifbi.files.lock import FolderLock
+from minifbi.files.strict_json import read_json
 from minifbi.training.config import TrainConfig
 from minifbi.training.state import RunState
 

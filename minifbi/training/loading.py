@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from minifbi.backends import get_backend
 from minifbi.datasets import Dataset
 from minifbi.errors import CheckpointError, ConfigError, ShapeError
-from minifbi.files import load_checkpoint
+from minifbi.files.checkpoint import load_checkpoint
 from minifbi.layers import Sequential
 from minifbi.models import build_model
 from minifbi.training.config import TrainConfig, load_data

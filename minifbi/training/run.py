@@ -18,7 +18,8 @@ from typing import Any
 from minifbi.backends import PREFERRED, Backend, backend_status, get_backend
 from minifbi.datasets import Dataset
 from minifbi.errors import CheckpointError, ConfigError, RunFolderError
-from minifbi.files import FolderLock, write_json
+from minifbi.files.atomic import write_json
+from minifbi.files.lock import FolderLock
 from minifbi.training.config import (
     TrainConfig,
     describe_regularizer,

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minifbi.errors import CheckpointError
-from minifbi.files import load_checkpoint, save_checkpoint
+from minifbi.files.checkpoint import load_checkpoint, save_checkpoint
 
 LARGEST = 2**62  # whole numbers beyond it fit into no array
 
@@ -144,6 +144,33 @@ class RunState:
     """All that a run is; the trainer counts in it, and a checkpoint is a copy of it.
 
     To add a field, declare it here, with what :func:`stored` makes of its check.
+
+    Attributes
+    ----------
+    config : dict
+        The options, as :meth:`~minifbi.training.TrainConfig.to_dict` has them.
+    input_shape, num_classes, class_names
+        What the network was built for.
+    data : dict
+        What tells one data set from another: name, numbers of images, and checksums of the
+        labels of the three splits.
+    epoch, step, seconds
+        Epochs and updates done, and how long they took.
+    gate_step : int or None
+        The update after which the gate opened; None while it is shut.
+    rng, layer_rngs : dict
+        States of the generator that shuffles the images, and of the layers' own by name.
+    records : list of dict
+        One per epoch, as in ``metrics.jsonl``.
+    best : dict
+        "epoch" and "val_accuracy" of the best epoch so far; empty before the first.
+    history : dict of str to list of float
+        ``step``, ``task_loss`` and ``penalty`` (NaN where it was not computed) of every step;
+        ``val_step`` and ``val_accuracy`` of every look at the validation accuracy.
+    parameters : dict of str to ndarray
+        The network's ``state_dict()``: what is trained, and what else its layers keep.
+    optimizer : dict of str to ndarray
+        What the optimiser remembers.
     """
 
     config: dict[str, Any] = field(metadata=stored(is_mapping, "the options of the run"))
@@ -160,34 +187,26 @@ class RunState:
             "name, images and labels of the data set",
         )
     )
-    """What tells one data set from another; the labels by their checksums."""
     epoch: int = field(default=0, metadata=stored(is_count, "a whole number of at least 0"))
-    """Epochs done."""
     step: int = field(default=0, metadata=stored(is_count, "a whole number of at least 0"))
-    """Updates done."""
     seconds: float = field(
         default=0.0,
         metadata=stored(lambda n: is_number(n) and n >= 0, "a number of at least 0"),
     )
-    """How long the epochs took."""
     gate_step: int | None = field(
         default=None,
         metadata=stored(or_none(is_count), "a whole number of at least 0, or null"),
     )
-    """The update after which the gate opened; None while it is shut."""
     rng: dict[str, Any] = field(
         default_factory=dict, metadata=stored(is_mapping, "the state of a random generator")
     )
-    """Of the generator that shuffles the images."""
     layer_rngs: dict[str, Any] = field(
         default_factory=dict, metadata=stored(is_mapping, "states of random generators")
     )
-    """Of the layers that draw random numbers, by name."""
     records: list[dict[str, Any]] = field(
         default_factory=list,
         metadata=stored(list_of(is_record), "a list of the epochs' records"),
     )
-    """One per epoch, as in ``metrics.jsonl``."""
     best: dict[str, Any] = field(
         default_factory=dict,
         metadata=stored(
@@ -195,7 +214,6 @@ class RunState:
             "epoch and val_accuracy of the best epoch",
         ),
     )
-    """The best epoch so far by validation accuracy; empty before the first."""
     history: dict[str, list[float]] = field(
         default_factory=empty_history,
         metadata=stored(
@@ -205,16 +223,12 @@ class RunState:
             read=lambda found: {name: found[name].tolist() for name in (*BATCH, *LOOK)},
         ),
     )
-    """Of every step (the penalty is NaN where it was not computed), and of every look at the
-    validation accuracy."""
     parameters: Arrays = field(
         default_factory=dict, metadata=stored(_is_arrays, "the network's arrays", arrays=True)
     )
-    """What the network learns, and what else its layers keep, by name: its ``state_dict()``."""
     optimizer: Arrays = field(
         default_factory=dict, metadata=stored(_is_arrays, "the optimiser's arrays", arrays=True)
     )
-    """What the optimiser remembers."""
 
     # ---- to and from a checkpoint --------------------------------------------------------
     def save(self, path: str | Path, previous: str | Path | None = None) -> None:

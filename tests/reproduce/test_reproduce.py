@@ -64,7 +64,7 @@ def test_plan_holds_what_is_to_be_compared():
     assert weights == sorted(weights)
     assert weights[-1] == 1.0
     varied = " ".join(e.setting for e in experiments if e.group == ABLATION)
-    for choice in ("start", "reduction", "stabiliser", "gate", "biases", "rule"):
+    for choice in ("start", "reduction", "gate", "biases", "rule = epsilon"):
         assert choice in varied
 
 

@@ -13,7 +13,8 @@ from hostile import described, members, pack, peak
 
 from minifbi.datasets import load_idx_folder, read_idx
 from minifbi.errors import CheckpointError, ConfigError, DataError
-from minifbi.files import load_checkpoint, read_npz
+from minifbi.files.checkpoint import load_checkpoint
+from minifbi.files.npz import read_npz
 from minifbi.training import load_model
 
 

@@ -14,7 +14,7 @@ from hostile import members, state
 from minifbi.cli import printable
 from minifbi.datasets import load_idx_folder, read_idx
 from minifbi.errors import CheckpointError, ConfigError, DataError
-from minifbi.files import load_checkpoint, save_checkpoint
+from minifbi.files.checkpoint import load_checkpoint, save_checkpoint
 from minifbi.reproduce.document import Text, to_html
 from minifbi.training import TrainConfig, load_model, resume
 from minifbi.training.folder import read_config

@@ -7,7 +7,7 @@ import pytest
 from hostile import described, go_on, refused, state
 
 from minifbi.errors import CheckpointError, DataError
-from minifbi.files import parse_json
+from minifbi.files.strict_json import parse_json
 from minifbi.reproduce.results import COLUMNS, read_values
 from minifbi.training.folder import read_config
 

@@ -15,7 +15,7 @@ from hostile import members, refused
 import minifbi
 from minifbi.datasets import read_idx
 from minifbi.errors import ConfigError, DataError
-from minifbi.files import read_json
+from minifbi.files.strict_json import read_json
 from minifbi.training import TrainConfig
 
 PACKAGE = Path(minifbi.__file__).parent

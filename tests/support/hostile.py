@@ -12,7 +12,7 @@ import pytest
 from fuzz import mutators, targets
 
 from minifbi.errors import CheckpointError
-from minifbi.files import load_checkpoint
+from minifbi.files.checkpoint import load_checkpoint
 from minifbi.training import RunState, Trainer, load_model, resume
 
 

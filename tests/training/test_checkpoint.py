@@ -13,7 +13,8 @@ from kill_moments import assert_same
 
 from minifbi.errors import CheckpointError
 from minifbi.files import checkpoint as checkpoint_file
-from minifbi.files import keep_copy, save_checkpoint, write_atomically
+from minifbi.files.atomic import keep_copy, write_atomically
+from minifbi.files.checkpoint import save_checkpoint
 from minifbi.training import RunState, TrainConfig, load_checkpoint, resume, stored, train
 from minifbi.training import folder as folder_file
 from minifbi.training import trainer as trainer_file

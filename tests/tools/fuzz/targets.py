@@ -23,7 +23,8 @@ from fuzz import mutators
 from minifbi import models
 from minifbi.datasets import Dataset, Split, load_idx_folder, read_idx
 from minifbi.errors import CheckpointError, ConfigError, DataError, MinifbiError
-from minifbi.files import load_checkpoint, parse_json
+from minifbi.files.checkpoint import load_checkpoint
+from minifbi.files.strict_json import parse_json
 from minifbi.reproduce.results import COLUMNS, read_values
 from minifbi.reproduce.store import GOOD, _measure, read_own
 from minifbi.training import RunState, TrainConfig, Trainer, load_model
