@@ -104,6 +104,7 @@ def alexnet(
     input_shape : (int, int, int)
         Shape (C, H, W) of one image.
     num_classes : int
+        Number of logits.
     overlapping_pooling : bool
         AlexNet's 3x3 windows with stride 2 instead of 2x2 with stride 2.
     width : int
@@ -113,7 +114,9 @@ def alexnet(
     seed : int or numpy.random.Generator
         For He initialisation.
     backend : str or Backend
+        Where the arrays live: see :func:`minifbi.backends.get_backend`.
     dtype : float32 or float64
+        Of the parameters.
 
     Returns
     -------
@@ -237,6 +240,7 @@ def build_model(name: str, **options: Any) -> Sequential:
     name : str
         A key of :data:`MODELS`.
     **options
+        Arguments of the builder, for example ``num_classes=10``.
 
     Returns
     -------

@@ -50,7 +50,9 @@ def matrix_product_peak(
     size : int, optional
         Rows and columns; 1536 if left out, and 8192 on a GPU, which small matrices cannot fill.
     repeats : int
+        How many products are timed; the fastest counts.
     backend : str or Backend
+        Where the product runs.
     """
     backend = get_backend(backend)
     size = size or (8192 if backend.asynchronous else 1536)

@@ -121,11 +121,15 @@ def race(
         Backends of minifbi.  With "cupy" among them peers run on the GPU, and the peak is that
         of the first backend.
     batches : sequence of int
+        Images per step; one race for each.
     peers : sequence of {"torch-eager", "torch-compile"}
         Each in the ratio and in the divided form of the relevance pass.
     model : str
+        A key of :data:`minifbi.models.MODELS`; peers know the alexnet only.
     fbi_weight : float
+        lambda of Eq. (4).
     threads : int, optional
+        Of each process; as many as there are cores if left out.
     repeats : int
         Timed steps of each kind for each contender.
     say : callable
@@ -178,9 +182,11 @@ def write_case(
     Parameters
     ----------
     folder : path
+        Where the file is written.
     batch : int
         Real digits; they start again from the first one where there are not enough.
     model : str
+        A key of :data:`minifbi.models.MODELS`.
     size : int
         Side of the images; other than 28, digits are stretched to it.
     **options

@@ -31,9 +31,11 @@ def scaling(
     Parameters
     ----------
     backend : str
+        Of minifbi.
     repeats : int
         Timed steps a point.
     threads : int, optional
+        As many as there are cores if left out.
     say : callable
         Gets lines about what is going on.
 

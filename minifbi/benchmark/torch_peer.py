@@ -57,8 +57,11 @@ def fbi_objective(
     Parameters
     ----------
     p : dict of str to Tensor
+        Weights and biases by minifbi's names, such as "conv1.weight".
     x : Tensor, shape (N, 1, H, W)
+        Images, pixels in [0, 1].
     labels : Tensor of int64, shape (N,)
+        The true classes.
     weight : float
         lambda.
     form : {"ratio", "divided"}

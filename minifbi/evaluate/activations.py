@@ -35,6 +35,7 @@ def mean(a: NDArray[Any]) -> float:
     Parameters
     ----------
     a : ndarray of float, shape (N, C, H, W)
+        One layer's activations, after its ReLU.
 
     Returns
     -------
@@ -49,6 +50,7 @@ def maximum(a: NDArray[Any], per_image: bool = False) -> float:
     Parameters
     ----------
     a : ndarray of float, shape (N, C, H, W)
+        One layer's activations, after its ReLU.
     per_image : bool
         Mean over the images of each image's own maximum.
 
@@ -69,6 +71,7 @@ def rms_maximum(a: NDArray[Any], per_image: bool = False) -> float:
     Parameters
     ----------
     a : ndarray of float, shape (N, C, H, W)
+        One layer's activations, after its ReLU.
     per_image : bool
         Mean over the images of each image's own number.
 
@@ -86,6 +89,7 @@ def variance(a: NDArray[Any], normalization: str = "none", per_image: bool = Fal
     Parameters
     ----------
     a : ndarray of float, shape (N, C, H, W)
+        One layer's activations, after its ReLU.
     normalization : {"none", "rms", "mean", "max"}
         s is 1, the root mean square, the mean, or the maximum of the activations.  With "rms"
         the variance is 1 - mean(a)^2 / mean(a^2), between 0 and 1.
@@ -116,6 +120,7 @@ def inverse_variance(
     Parameters
     ----------
     a : ndarray of float, shape (N, C, H, W)
+        One layer's activations, after its ReLU.
     normalization : {"none", "rms", "mean", "max"}
         As in :func:`variance`.
     per_image : bool
@@ -137,6 +142,7 @@ def skewness(a: NDArray[Any], per_image: bool = False) -> float:
     Parameters
     ----------
     a : ndarray of float, shape (N, C, H, W)
+        One layer's activations, after its ReLU.
     per_image : bool
         Mean over the images of each image's own number.
 
@@ -156,6 +162,7 @@ def zero_fraction(a: NDArray[Any]) -> float:
     Parameters
     ----------
     a : ndarray of float, shape (N, C, H, W)
+        One layer's activations, after its ReLU.
 
     Returns
     -------
@@ -174,6 +181,7 @@ def gini(a: NDArray[Any], per_image: bool = False) -> float:
     Parameters
     ----------
     a : ndarray of float, shape (N, C, H, W)
+        One layer's activations, after its ReLU.
     per_image : bool
         Mean over the images of each image's own number.
 
@@ -192,6 +200,7 @@ def hoyer(a: NDArray[Any], per_image: bool = False) -> float:
     Parameters
     ----------
     a : ndarray of float, shape (N, C, H, W)
+        One layer's activations, after its ReLU.
     per_image : bool
         Mean over the images of each image's own number.
 
@@ -210,6 +219,7 @@ def zeroed_filters(a: NDArray[Any]) -> float:
     Parameters
     ----------
     a : ndarray of float, shape (N, C, H, W)
+        One layer's activations, after its ReLU.
 
     Returns
     -------
@@ -224,6 +234,7 @@ def dead_filters(a: NDArray[Any]) -> float:
     Parameters
     ----------
     a : ndarray of float, shape (N, C, H, W)
+        One layer's activations, after its ReLU.
 
     Returns
     -------
@@ -248,6 +259,7 @@ def background_share(
     Parameters
     ----------
     a : ndarray of float, shape (N, C, h, w)
+        One layer's activations, after its ReLU.
     images : ndarray of float, shape (N, channels, H, W)
         Pixels in [0, 1].
     grid : UnitGrid, optional

@@ -35,6 +35,7 @@ def collect_activations(
     Parameters
     ----------
     model : Sequential
+        The network whose layers are looked at.
     images : Split, or ndarray of float, shape (N, C, H, W)
         Pixels as the network takes them: in [0, 1] for minifbi's own, but finite is enough here.
     limit : int, optional
@@ -85,6 +86,7 @@ def activation_report(
     Parameters
     ----------
     model : Sequential
+        The network whose layers are measured.
     images, limit, dense
         A Split or an array of shape (N, C, H, W), and more: see :func:`collect_activations`.
     threshold, exclude

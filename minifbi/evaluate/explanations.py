@@ -143,6 +143,7 @@ def explanation_report(
     Parameters
     ----------
     model : Sequential
+        The network that is explained.
     explainer : callable
         ``explainer(model, images, classes)`` returns attributions (N, C, H, W).
     images : array of float, shape (N, C, H, W)

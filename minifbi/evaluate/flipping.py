@@ -93,6 +93,7 @@ def pixel_flipping(
     Parameters
     ----------
     model : Sequential
+        The network whose scores are recorded.
     images : array of float, shape (N, C, H, W)
         Pixels in [0, 1].
     classes : array of int, shape (N,)
@@ -160,6 +161,7 @@ def pixel_order(
     Parameters
     ----------
     images, attributions : arrays of float, shape (N, C, H, W)
+        Pixels in [0, 1], and the signed attribution of each; channels are added.
     order : {"most", "least", "random", "ink"}
         Highest signed attribution first; lowest first; by chance; or the pixels with ink first,
         by chance among them, then the background.  Equal attributions are ordered by chance, since
@@ -167,6 +169,7 @@ def pixel_order(
     threshold : float
         A pixel above it is ink.
     seed : int
+        Of the random order.
 
     Returns
     -------

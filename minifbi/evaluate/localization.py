@@ -71,6 +71,7 @@ def relevance_rank(attributions: ArrayLike, masks: ArrayLike) -> NDArray[np.floa
     attributions : array of float, shape (N, C, H, W)
         Signed; those of a pixel's channels are added.
     masks : array of bool, shape (N, H, W)
+        True where relevance belongs.
 
     Returns
     -------

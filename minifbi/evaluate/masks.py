@@ -130,6 +130,7 @@ def pool_mask(
     Parameters
     ----------
     mask : ndarray of bool, shape (N, H, W)
+        One mask per image, True for example where there is ink.
     size : (h, w)
         Height and width of the layer's maps.
     grid : UnitGrid, optional

@@ -62,6 +62,7 @@ def randomization(
     Parameters
     ----------
     model : Sequential
+        The trained network.
     explainer : callable
         ``explainer(model, images, classes)`` returns attributions (N, C, H, W).
     images : array of float, shape (N, C, H, W)
@@ -69,6 +70,7 @@ def randomization(
     classes : array of int, shape (N,)
         Whose logit is explained, before and after.
     seed : int
+        Of the random weights.
 
     Returns
     -------

@@ -92,18 +92,22 @@ def road(
     Parameters
     ----------
     model : Sequential
+        The network whose scores are recorded.
     images, attributions : arrays of float, shape (N, C, H, W)
         As in :func:`~minifbi.evaluate.flipping.pixel_flipping`; equal attributions are
         ordered by chance.
     classes : array of int, shape (N,)
+        The class of each image whose score is recorded.
     fractions : sequence of float
         Shares of the pixels removed, each in (0, 1).
     noise : float
         Standard deviation of the noise on imputed pixels, in units of a pixel.
     output : {"probability", "logit"}
+        The score: softmax probability of the class, or its logit.
     seed : int
         Of the noise and of the order among equals.
     batch_size : int
+        Images per forward pass.
 
     Returns
     -------

@@ -31,6 +31,7 @@ def max_sensitivity(
     Parameters
     ----------
     model : Sequential
+        The network that is explained.
     explainer : callable
         ``explainer(model, images, classes)`` returns attributions (N, C, H, W).
     images : array of float, shape (N, C, H, W)
@@ -45,6 +46,7 @@ def max_sensitivity(
         Divide by |E(x)|_2, so that explanations of different scale can be compared.  The
         published definition does not divide.
     seed : int
+        Of the random changes.
 
     Returns
     -------

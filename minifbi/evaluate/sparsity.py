@@ -29,6 +29,7 @@ def gini_rows(values: NDArray[Any]) -> NDArray[np.float64]:
     Parameters
     ----------
     values : ndarray of float, shape (R, n)
+        R rows of n signed values; each row is measured by itself.
 
     Returns
     -------
@@ -60,6 +61,7 @@ def hoyer_rows(values: NDArray[Any]) -> NDArray[np.float64]:
     Parameters
     ----------
     values : ndarray of float, shape (R, n)
+        R rows of n signed values; each row is measured by itself.
 
     Returns
     -------

@@ -54,6 +54,7 @@ def plot_comparison(
         "rms": each network's activations are divided by their root mean square over the
         layer, for networks whose activations are of different size.
     title : str, optional
+        A line above the figure.
     colorblind : bool
         Viridis instead of green-red.
 

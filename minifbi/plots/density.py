@@ -76,6 +76,7 @@ def plot_densities(
     names : (str, str)
         For the legend.
     title : str, optional
+        A line above the figure.
     colorblind : bool
         Dashes for the second network, and orange for red.
     seed : int

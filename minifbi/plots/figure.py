@@ -34,6 +34,7 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     Parameters
     ----------
     figure : Figure
+        What to write, at 150 dots per inch.
     path : path
         Ends in ``.png``; its folder exists.
 

@@ -56,6 +56,7 @@ def plot_heatmaps(
     per_line : int
         Tiles in a line; a row with more is continued on the next line.
     title : str, optional
+        A line above the figure.
     colorblind : bool
         Purple-orange instead of red-blue.  Both can be told apart by colour-blind readers; this
         one also stays apart in shades for those who see no red.

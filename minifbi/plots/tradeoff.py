@@ -56,6 +56,7 @@ def plot_tradeoff(
     others : sequence of Point
         Other methods, drawn in the right panel.
     title : str, optional
+        A line above the figure.
     concentration : str
         What is meant by it, for the axes.
 

@@ -43,9 +43,11 @@ class Claim:
     Attributes
     ----------
     title : str
+        The claim in a few words, as the report's tables show it.
     source : str
         Where the paper says it, and in which words.
     readings : tuple of Reading
+        The ways to measure it.
     """
 
     title: str

@@ -75,7 +75,9 @@ def with_method(config: TrainConfig, method: str, l1_weight: float | None = None
     Parameters
     ----------
     config : TrainConfig
+        The options that all methods share.
     method : str
+        A regularizer's name: "none", "fbi", "l1", ...
     l1_weight : float or None
         Of the method "l1"; None is its default.
 
@@ -93,7 +95,9 @@ def base_config(settings: Settings, seed: int, **options: object) -> TrainConfig
     Parameters
     ----------
     settings : Settings
+        Gives the epochs and the gate's interval.
     seed : int
+        Of the initial weights and of the order of the batches.
     **options
         Fields of the configuration.
 
@@ -115,6 +119,7 @@ def cost(config: TrainConfig, images: int) -> float:
     Parameters
     ----------
     config : TrainConfig
+        The run's options.
     images : int
         In the training split.
 
@@ -136,6 +141,7 @@ def plan(settings: Settings, l1_weight: float | None, fashion: bool) -> list[Exp
     Parameters
     ----------
     settings : Settings
+        How many seeds, values and ablations.
     l1_weight : float or None
         See :mod:`minifbi.reproduce.matching`; None as long as it is not known.
     fashion : bool

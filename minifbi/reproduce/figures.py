@@ -36,8 +36,11 @@ def draw_paper_figures(
     Parameters
     ----------
     store : Store
+        Holds the two trained networks.
     settings : Settings
+        Says on how many test images activations are measured.
     out : Path
+        Folder for the PNG files.
     colorblind : bool
         Colours that people with colour-vision deficiency tell apart.
 

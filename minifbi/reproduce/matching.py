@@ -26,7 +26,9 @@ def mean_activation(model: Sequential, split: Split, limit: int) -> float:
     Parameters
     ----------
     model : Sequential
+        The trained network.
     split : Split
+        The images.
     limit : int
         Only the first so many images.
 

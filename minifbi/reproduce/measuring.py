@@ -41,8 +41,11 @@ def measure(store: Store, experiment: Experiment, settings: Settings) -> list[Va
     Parameters
     ----------
     store : Store
+        Trains the run and remembers its measures.
     experiment : Experiment
+        Which run.
     settings : Settings
+        On how many images, and with which explainers.
 
     Returns
     -------

@@ -80,7 +80,9 @@ class Reproduction:
     Parameters
     ----------
     settings : Settings
+        How large it is to be.
     out : Path
+        Folder for runs, measures, figures and the report.
     say : callable
         Gets lines about what is going on.
     """

@@ -43,7 +43,9 @@ def write_report(results: Results, facts: Facts, out: Path) -> list[Judgement]:
     Parameters
     ----------
     results : Results
+        All numbers of all runs.
     facts : Facts
+        What the report says beside them.
     out : Path
         Holds the pictures already.
 

@@ -33,6 +33,7 @@ class Key:
     kind : str
         "training", "activation", "explanation" or "confounder".
     measure : str
+        The measure's name, for example "gini" or "test_accuracy".
     layer : str
         For activations a convolution's name or "all"; for explanations the explainer's
         name; else empty.
@@ -58,6 +59,7 @@ class Results:
     Parameters
     ----------
     values : iterable of Value
+        The numbers, in any order.
     """
 
     def __init__(self, values: Iterable[Value]) -> None:

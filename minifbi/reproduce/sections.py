@@ -75,7 +75,9 @@ class Facts:
     machine : mapping of str to str
         Versions, processor, time.
     settings : Settings
+        How large the reproduction was.
     quick : bool
+        Whether it was a quick one, whose numbers are no results.
     captions : mapping of str to str
         The pictures that were drawn, with their captions.
     matching : mapping

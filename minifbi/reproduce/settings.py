@@ -24,6 +24,7 @@ class Settings:
     ablation_seeds : int
         Of the ablations and of lambda.
     epochs : int
+        Passes over the training images in each run.
     gate_interval : int
         Updates between two looks at the validation accuracy before the gate.
     train, validation, test : int or None
@@ -82,6 +83,7 @@ def quick(seeds: int | None, epochs: int | None, fashion_dir: Path | None) -> Se
     seeds, epochs : int or None
         None: 2 of each.
     fashion_dir : Path or None
+        See :class:`Settings`.
 
     Returns
     -------

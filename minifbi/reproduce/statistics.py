@@ -24,6 +24,7 @@ class Summary:
     spread : float
         Standard deviation of the sample (n - 1 below); NaN for fewer than 2 values.
     count : int
+        Number of values, n.
     """
 
     mean: float
@@ -37,6 +38,7 @@ def summarize(values: Sequence[float | None]) -> Summary:
     Parameters
     ----------
     values : sequence of float or None
+        One per seed; None, NaN and infinity are left out.
 
     Returns
     -------
@@ -58,6 +60,7 @@ class Difference:
     Attributes
     ----------
     mean : float
+        The mean of the differences, the middle of the interval.
     low, high : float
         Ends of the interval; infinite for a single pair, which says nothing of the spread.
     count : int

@@ -38,6 +38,7 @@ def plain(value: Any) -> Any:
     Parameters
     ----------
     value : object
+        Numbers, texts, arrays, and lists and mappings of them.
 
     Returns
     -------
@@ -63,6 +64,7 @@ def checksum(value: Any) -> str:
     Parameters
     ----------
     value : object
+        What :func:`plain` takes; equal values have equal checksums.
 
     Returns
     -------
@@ -97,6 +99,7 @@ class Store:
         Parameters
         ----------
         config : TrainConfig
+            The run's options.
 
         Returns
         -------
@@ -112,6 +115,7 @@ class Store:
         Parameters
         ----------
         config : TrainConfig
+            The run's options.
 
         Returns
         -------
@@ -129,6 +133,7 @@ class Store:
         Parameters
         ----------
         config : TrainConfig
+            The run's options.
 
         Returns
         -------
@@ -146,6 +151,7 @@ class Store:
         Parameters
         ----------
         config : TrainConfig
+            The run's options.
 
         Returns
         -------
@@ -174,6 +180,7 @@ class Store:
         Parameters
         ----------
         config : TrainConfig
+            The run's options.
 
         Returns
         -------
@@ -226,12 +233,9 @@ def read_own(path: Path, good: Callable[[dict[str, Any]], bool]) -> dict[str, An
     Parameters
     ----------
     path : Path
+        The file.
     good : callable
-        Whether it holds what it should.
-
-    Parameters
-    ----------
-    path : Path
+        Says whether the object holds what it should.
 
     Returns
     -------

@@ -35,6 +35,7 @@ class Count:
     Attributes
     ----------
     supports, contradicts, open : int
+        Numbers of comparisons.
     """
 
     supports: int
@@ -61,7 +62,9 @@ class Judgement:
     Attributes
     ----------
     title, verdict : str
+        The claim in a few words, and what :func:`decide` says of it.
     sentences : tuple of str
+        The source of the claim first, then the counts.
     count, twin : Count or None
         The comparisons of FBI, and of the method of the same strength.
     """
@@ -79,6 +82,7 @@ def decide(count: Count) -> str:
     Parameters
     ----------
     count : Count
+        All comparisons that bear on the claim.
 
     Returns
     -------
@@ -102,6 +106,7 @@ def tally(differences: Sequence[Difference], direction: int) -> Count:
     Parameters
     ----------
     differences : sequence of Difference
+        Paired differences between two methods.
     direction : {1, -1}
         The claimed side of zero.
 
@@ -119,7 +124,9 @@ def keys_of(reading: Reading, results: Results, group: str = MAIN) -> list[Key]:
     Parameters
     ----------
     reading : Reading
+        What to measure, and in which layers.
     results : Results
+        Says which layers the group's network has.
     group : str
         Whose runs.
 
@@ -140,7 +147,9 @@ def judge(claim: Claim, results: Results, group: str = MAIN, twin: str = "l1") -
     Parameters
     ----------
     claim : Claim
+        The claim with its readings.
     results : Results
+        All numbers of all runs.
     group : str
         Whose runs.
     twin : str
@@ -196,6 +205,7 @@ def judge_accuracy(results: Results, group: str = MAIN) -> Judgement:
     Parameters
     ----------
     results : Results
+        All numbers of all runs.
     group : str
         Whose runs.
 
@@ -235,6 +245,7 @@ def judge_explanations(claim: Claim, results: Results) -> Judgement:
     claim : Claim
         Each of its readings looks at one number.
     results : Results
+        All numbers of all runs.
 
     Returns
     -------
@@ -264,7 +275,9 @@ def number(value: float, digits: int = 3) -> str:
     Parameters
     ----------
     value : float
+        What to show.
     digits : int
+        Significant digits of numbers below 1,000.
 
     Returns
     -------
