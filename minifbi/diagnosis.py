@@ -209,9 +209,9 @@ def _writable(folder: Path) -> bool:
 
 def downloads() -> dict[str, Any]:
     """The folder for data sets that are downloaded; nothing is made or fetched here."""
-    named = os.environ.get("MINIFBI_CACHE_DIR")
-    root = named or importlib.import_module("pooch").os_cache("minifbi")
-    folder = Path(os.path.expanduser(root))
+    from minifbi.datasets import cache_folder
+
+    folder = cache_folder()
     return {"folder": str(folder), "exists": folder.is_dir(), "writable": _writable(folder)}
 
 

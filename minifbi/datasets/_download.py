@@ -59,6 +59,26 @@ def _remove_abandoned(folder: Path) -> None:
                 path.unlink()
 
 
+def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
+    """The folder in which downloaded data sets are kept; nothing is made or fetched here.
+
+    Parameters
+    ----------
+    cache_dir : path, optional
+        By default the folder named by the environment variable ``MINIFBI_CACHE_DIR``, or the
+        user's cache folder.
+
+    Returns
+    -------
+    Path
+        It has one folder per data set, and need not exist yet.
+    """
+    import pooch  # here, because nothing else needs it
+
+    root = cache_dir or os.environ.get("MINIFBI_CACHE_DIR") or pooch.os_cache("minifbi")
+    return Path(os.path.expanduser(root))
+
+
 def download(
     name: str,
     base_url: str,
@@ -78,7 +98,7 @@ def download(
     checksums : dict of str to str
         File names and their SHA-256 sums.
     cache_dir : path, optional
-        By default ``MINIFBI_CACHE_DIR`` or the user's cache folder.
+        See :func:`cache_folder`.
     progress : bool
         Whether to announce a download on standard error.
     megabytes : int
@@ -95,11 +115,9 @@ def download(
         If a file cannot be brought there, or has another check sum, or the address is not an
         https one.
     """
-    # Imported here, because nothing else needs it.
     import pooch
 
-    root = cache_dir or os.environ.get("MINIFBI_CACHE_DIR") or pooch.os_cache("minifbi")
-    folder = Path(os.path.expanduser(root)) / name
+    folder = cache_folder(cache_dir) / name
     if progress and not all((folder / filename).is_file() for filename in checksums):
         print(f"Downloading {name} ({megabytes} MB) from {base_url} to {folder}", file=sys.stderr)
     logger = pooch.get_logger()

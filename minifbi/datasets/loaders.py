@@ -142,16 +142,14 @@ def load_fashion_mnist(
 ) -> Dataset:
     """Load Fashion-MNIST, pictures of clothes; download it at the first call.
 
-    The files are kept in the folder ``fashion-mnist`` inside `cache_dir`, or
-    inside the folder named by the environment variable
-    ``MINIFBI_CACHE_DIR``, or inside the user's cache folder.  A file is put
+    The files are kept in the folder ``fashion-mnist`` of the cache.  A file is put
     there only when it is complete and has the right SHA-256 sum; later calls
     compare the sum again and need no network.
 
     Parameters
     ----------
     cache_dir : path, optional
-        The folder for downloads.
+        The cache, see :func:`~minifbi.datasets.cache_folder`.
     progress : bool
         Whether to announce a download on standard error.
     base_url : str

@@ -14,17 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from minifbi.datasets import Split, add_decoys
 from minifbi.datasets.decoy import TEST
 from minifbi.errors import ConfigError
-from minifbi.evaluate._common import (
-    Explainer,
-    check_attributions,
-    check_limit,
-    check_masks,
-    divide,
-    explain,
-    mean_defined,
-    per_pixel,
-    predict,
-)
+from minifbi.evaluate._common import Explainer, check_limit, explain, mean_defined, predict
+from minifbi.evaluate.localization import relevance_mass
 from minifbi.layers import Sequential
 
 __all__ = ["DecoyGap", "confounder_report", "decoy_gap", "wrong_reason_share"]
@@ -136,10 +127,7 @@ def wrong_reason_share(attributions: ArrayLike, masks: ArrayLike) -> NDArray[np.
     ShapeError, DataError
         If the arrays do not fit together.
     """
-    signed = check_attributions(attributions)
-    wrong = check_masks(masks, signed).reshape(len(signed), -1)
-    magnitude = np.abs(per_pixel(signed))
-    return np.asarray(divide((magnitude * wrong).sum(axis=1), magnitude.sum(axis=1)))
+    return relevance_mass(attributions, masks, "absolute")
 
 
 def confounder_report(

@@ -137,7 +137,7 @@ def pixel_flipping(
     choice("output", output, OUTPUTS)
     shares = _check_fractions(FRACTIONS if fractions is None else fractions)
     erased = _replacement(pixels, baseline)
-    ranks = _ranks(pixel_order(pixels, attributions, order, threshold=threshold, seed=seed))
+    ranks = ranks_of(pixel_order(pixels, attributions, order, threshold=threshold, seed=seed))
     ranks = ranks.reshape(len(pixels), 1, *pixels.shape[2:])  # one for all channels
     size = pixels.shape[2] * pixels.shape[3]
     scores = np.empty((len(pixels), len(shares)))
@@ -197,7 +197,7 @@ def pixel_order(
     return np.lexsort((chance, key), axis=1)
 
 
-def _ranks(order: NDArray[np.intp]) -> NDArray[np.intp]:
+def ranks_of(order: NDArray[np.intp]) -> NDArray[np.intp]:
     """Turn round: the place of each pixel in its image's order, (N, H * W)."""
     ranks = np.empty_like(order)
     np.put_along_axis(ranks, order, np.arange(order.shape[1])[None], axis=1)

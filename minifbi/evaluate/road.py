@@ -27,7 +27,7 @@ from minifbi.evaluate._common import (
     predict,
     score,
 )
-from minifbi.evaluate.flipping import _ranks, pixel_order
+from minifbi.evaluate.flipping import pixel_order, ranks_of
 from minifbi.layers import Sequential
 
 __all__ = ["RoadCurves", "linear_imputation", "road"]
@@ -139,7 +139,7 @@ def road(
     scores: dict[str, NDArray[Any]] = {}
     correct: dict[str, NDArray[Any]] = {}
     for order in ("most", "least"):
-        ranks = _ranks(pixel_order(pixels, signed, order, seed=seed)).reshape(shape)
+        ranks = ranks_of(pixel_order(pixels, signed, order, seed=seed)).reshape(shape)
         scores[order] = np.empty((len(pixels), len(shares)))
         correct[order] = np.empty((len(pixels), len(shares)), dtype=bool)
         for point, share in enumerate(shares):

@@ -5,8 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from minifbi.datasets import Dataset, Split, load_dataset, load_fashion_mnist, load_idx_folder
-from minifbi.datasets._known import FASHION_MNIST_SHA256
+from minifbi.datasets import (
+    Dataset,
+    Split,
+    cache_folder,
+    load_dataset,
+    load_fashion_mnist,
+    load_idx_folder,
+)
 from minifbi.errors import DataError
 from minifbi.reproduce.settings import Settings
 from minifbi.training import TrainConfig
@@ -63,11 +69,8 @@ class Data:
         """
         if self.settings.fashion_dir is not None:
             return load_idx_folder(self.settings.fashion_dir, name="fashion-mnist"), ""
-        import pooch
-
-        root = os.environ.get("MINIFBI_CACHE_DIR") or pooch.os_cache("minifbi")
-        folder = Path(os.path.expanduser(root)) / "fashion-mnist"
-        if all((folder / name).is_file() for name in FASHION_MNIST_SHA256):
+        folder = cache_folder() / "fashion-mnist"
+        if len(list(folder.glob("*-ubyte.gz"))) == 4:  # all that is downloaded
             return load_fashion_mnist(progress=False), ""
         return None, (
             f"Fashion-MNIST was not on this machine (looked for in {_shown(folder)}); give its "
