@@ -136,7 +136,7 @@ def test_flipping_refuses() -> None:
         pixel_flipping(MODEL, IMAGES, CLASSES, R[:4])
     with pytest.raises(ShapeError, match="expected 5 integers"):
         pixel_flipping(MODEL, IMAGES, CLASSES[:3], R)
-    with pytest.raises(DataError, match="class 3 is none of the model's 3"):
+    with pytest.raises(DataError, match="class 3: the model has 3 classes"):
         pixel_flipping(MODEL, IMAGES, CLASSES + 1, R)
     with pytest.raises(DataError, match=r"from 0.* to 25"):
         pixel_flipping(MODEL, np.ceil(IMAGES) * 255, CLASSES, R)
