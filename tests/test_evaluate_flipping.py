@@ -265,9 +265,9 @@ def test_noise_is_on_imputed_pixels_only_and_seeded() -> None:
 
 def test_road_refuses() -> None:
     for options, part in (
-        ({"fractions": [0, 0.5]}, "each between 0 and 1"),
-        ({"fractions": [1.0]}, "nothing is left to impute"),
-        ({"fractions": []}, "each between"),
+        ({"fractions": [0, 0.5]}, "each above 0 and below 1"),
+        ({"fractions": [1.0]}, "pixels are left to impute"),
+        ({"fractions": []}, "each above"),
         ({"noise": -1}, "noise=-1"),
         ({"output": "loss"}, "output"),
     ):

@@ -17,7 +17,7 @@ THIS_COMPUTER = ("localhost", "127.0.0.1", "::1")
 
 
 class _Bounded:
-    """A file that takes so many bytes and no more."""
+    """A file that accepts at most `limit` bytes."""
 
     def __init__(self, file: IO[bytes], limit: int) -> None:
         self.file, self.left = file, limit
@@ -25,7 +25,7 @@ class _Bounded:
     def write(self, content: bytes) -> None:
         self.left -= len(content)
         if self.left < 0:
-            raise DataError("the server sends more than the whole data set is long")
+            raise DataError("the server sends more bytes than the whole data set has")
         self.file.write(content)
 
     def flush(self) -> None:
@@ -36,7 +36,7 @@ def check_url(url: str) -> None:
     """Raise DataError unless it is an https address, or one of this computer."""
     parts = urlsplit(url)
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in THIS_COMPUTER):
-        raise DataError(f"{url} is no https address")
+        raise DataError(f"{url} is no https address; expected https://...")
 
 
 def _fetch(url: str, path: str, limit: int) -> None:
@@ -52,7 +52,7 @@ def _fetch(url: str, path: str, limit: int) -> None:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Delete what killed downloads have left behind, and not what another one writes now."""
+    """Delete what killed downloads left behind, but not what another process is writing."""
     for path in folder.glob("tmp*"):
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > ABANDONED:
@@ -87,7 +87,7 @@ def download(
     progress: bool,
     megabytes: int,
 ) -> list[Path]:
-    """Bring the files into the cache, where they are not there yet.
+    """Download the files that are not in the cache yet.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def download(
     progress : bool
         Whether to announce a download on standard error.
     megabytes : int
-        The size that is announced, and that no file exceeds.
+        The announced size of all files, in 2^20 bytes; no file may exceed it.
 
     Returns
     -------
@@ -112,8 +112,7 @@ def download(
     Raises
     ------
     DataError
-        If a file cannot be brought there, or has another check sum, or the address is not an
-        https one.
+        If a file cannot be downloaded, has another check sum, or the address is not https.
     """
     import pooch
 
@@ -144,8 +143,8 @@ def download(
         raise DataError(
             f"{base_url}{filename}: could not be downloaded to {folder} ({error}); expected a "
             f"file with the SHA-256 sum {checksum}. Check the network and try again. Without a "
-            f"network: get {', '.join(checksums)} in another way, put them into a folder and "
-            "give that folder with --data-dir (data_dir=... in Python)."
+            f"network: copy {', '.join(checksums)} into a folder and give that folder with "
+            "--data-dir (data_dir=... in Python)."
         ) from error
     finally:
         logger.setLevel(level)
