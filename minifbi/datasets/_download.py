@@ -60,7 +60,7 @@ def _remove_abandoned(folder: Path) -> None:
 
 
 def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
-    """The folder in which downloaded data sets are kept; nothing is made or fetched here.
+    """The folder for downloaded data sets; nothing is made or downloaded here.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     Returns
     -------
     Path
-        It has one folder per data set, and need not exist yet.
+        It holds one folder per data set; it may not exist yet.
     """
     import pooch  # here, because nothing else needs it
 

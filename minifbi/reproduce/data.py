@@ -1,4 +1,4 @@
-"""The data sets of a reproduction, loaded once, cut to the number of images asked for."""
+"""The data sets of a reproduction, loaded once and cut to the requested number of images."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Data:
         Raises
         ------
         DataError
-            If it is not there.
+            If its files are not on this machine.
         """
         name = config.dataset
         if name not in self.loaded:
@@ -65,7 +65,7 @@ class Data:
         -------
         dataset : Dataset or None
         why : str
-            If None: what was looked for.
+            If the data set is None, the folder in which the files were expected.
         """
         if self.settings.fashion_dir is not None:
             return load_idx_folder(self.settings.fashion_dir, name="fashion-mnist"), ""
@@ -80,7 +80,7 @@ class Data:
 
 
 def _shown(folder: Path) -> str:
-    """A folder for a report that others read: the home folder is a tilde."""
+    """The folder's name for a report: ~ replaces the home folder, which names the user."""
     home = Path(os.path.expanduser("~"))
     return f"~/{folder.relative_to(home)}" if folder.is_relative_to(home) else str(folder)
 

@@ -42,7 +42,7 @@ def draw_paper_figures(
     out : Path
         Folder for the PNG files.
     colorblind : bool
-        Colours that people with colour-vision deficiency tell apart.
+        Use colours that people with colour-vision deficiency can tell apart.
 
     Returns
     -------
@@ -95,7 +95,7 @@ def draw_paper_figures(
 
 
 def draw_lambda(results: Results, out: Path) -> dict[str, str]:
-    """Accuracy against concentration for every lambda, with the other methods beside.
+    """Accuracy against concentration for every lambda, beside the other methods.
 
     Returns
     -------

@@ -30,7 +30,7 @@ RULES = (
 
 @dataclass(frozen=True)
 class Count:
-    """How many comparisons support a claim, contradict it, and leave it open.
+    """How many comparisons support a claim, contradict it, or leave it open.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ class Count:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A claim's verdict and the sentences that say why.
+    """A claim's verdict and the reasons for it.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class Judgement:
     sentences : tuple of str
         The source of the claim first, then the counts.
     count, twin : Count or None
-        The comparisons of FBI, and of the method of the same strength.
+        The comparisons of FBI, and of a penalty of the same strength.
     """
 
     title: str
@@ -119,7 +119,7 @@ def tally(differences: Sequence[Difference], direction: int) -> Count:
 
 
 def keys_of(reading: Reading, results: Results, group: str = MAIN) -> list[Key]:
-    """The numbers that a reading looks at: one a layer that the network has.
+    """The numbers that a reading uses: one per layer that the network has.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def keys_of(reading: Reading, results: Results, group: str = MAIN) -> list[Key]:
     results : Results
         Says which layers the group's network has.
     group : str
-        Whose runs.
+        The group of experiments to use.
 
     Returns
     -------
@@ -151,9 +151,9 @@ def judge(claim: Claim, results: Results, group: str = MAIN, twin: str = "l1") -
     results : Results
         All numbers of all runs.
     group : str
-        Whose runs.
+        The group of experiments to use.
     twin : str
-        A method for which the same is counted, so that one sees what is FBI's own doing.
+        A method with the same comparisons, to see which effects are specific to FBI.
 
     Returns
     -------
@@ -207,7 +207,7 @@ def judge_accuracy(results: Results, group: str = MAIN) -> Judgement:
     results : Results
         All numbers of all runs.
     group : str
-        Whose runs.
+        The group of experiments to use.
 
     Returns
     -------
@@ -243,7 +243,7 @@ def judge_explanations(claim: Claim, results: Results) -> Judgement:
     Parameters
     ----------
     claim : Claim
-        Each of its readings looks at one number.
+        The claim; each of its readings uses one number.
     results : Results
         All numbers of all runs.
 
@@ -270,7 +270,7 @@ def _list(names: list[str]) -> str:
 
 
 def number(value: float, digits: int = 3) -> str:
-    """So many digits, or a dash for what is not defined.
+    """A number as text, or a dash for NaN and infinity.
 
     Parameters
     ----------
