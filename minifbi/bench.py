@@ -35,7 +35,7 @@ def build_parser() -> Parser:
     parser.add_argument(
         "--backend", nargs="+", choices=BACKEND_NAMES, default=["numba"], help="of minifbi"
     )
-    parser.add_argument("--batch", nargs="+", type=int, default=[128], help="images a step")
+    parser.add_argument("--batch", nargs="+", type=int, default=[128], help="images per step")
     parser.add_argument("--model", choices=MODELS, default="alexnet", help="the network")
     parser.add_argument(
         "--peer",
@@ -49,14 +49,14 @@ def build_parser() -> Parser:
         "--scaling",
         metavar="PNG",
         default="",
-        help="instead of a race: how minifbi grows with batch, width and image size, drawn there",
+        help="instead of a race, draw how time grows with batch, width and image size into PNG",
     )
     parser.add_argument("--json", metavar="FILE", default="", help="write the numbers there")
     return parser
 
 
 def table(outcome: dict[str, Any]) -> str:
-    """The outcome for people."""
+    """The outcome as text."""
     lines = [
         f"matrix product: {outcome['peak_gflops']:.0f} GFLOP/s at best "
         f"({'cuBLAS' if outcome['results'][0]['backend'] == 'cupy' else 'NumPy'}, float32)",

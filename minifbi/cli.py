@@ -1,4 +1,4 @@
-"""What the commands ``python -m minifbi.X`` share: one clear line for each error."""
+"""What the commands ``python -m minifbi.X`` share: their parser, and one line per error."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Parser(argparse.ArgumentParser):
         )
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As in argparse; but no argument holds a NUL character, which no file name can."""
+        """As in argparse, but refuse NUL characters, which no file name can hold."""
         given = sys.argv[1:] if args is None else list(args)
         if any("\0" in argument for argument in given):
             self.error("an argument holds a NUL character")
@@ -41,10 +41,10 @@ LONGEST = 2_000  # characters of a message
 
 
 def printable(text: str) -> str:
-    """A text that does nothing to a terminal, and fits on it.
+    """The text, shortened, with control characters escaped.
 
-    Names from files stand in messages, and what a stranger wrote there may be longer than a book,
-    or move the cursor.
+    Messages may quote names from files of others, which can be very long or hold characters that
+    move the cursor.
     """
     if len(text) > LONGEST:
         text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
@@ -59,10 +59,10 @@ def complain(prog: str, message: object) -> None:
 
 
 def run_command(main: Callable[[], int], prog: str) -> int:
-    """Run a command; turn what it raises on purpose into one line and an exit code.
+    """Run a command; turn errors that it raises on purpose into one line and an exit code.
 
-    2 for wrong arguments, 1 for anything else that went wrong, 130 after Ctrl-C.
-    Bugs keep their traceback.
+    The code is 2 for wrong arguments, 130 after Ctrl-C, and 1 for other errors.  Bugs keep their
+    traceback.
     """
     _mend_streams()
     try:
@@ -80,7 +80,7 @@ def run_command(main: Callable[[], int], prog: str) -> int:
         complain(prog, error)
         return 1
     except BrokenPipeError:
-        # whoever read our output has gone (| head): not an error of ours
+        # the program that read our output has ended (| head): not our error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
@@ -93,11 +93,11 @@ def run_command(main: Callable[[], int], prog: str) -> int:
 
 
 def _mend_streams() -> None:
-    """Let printing never be what stops a command.
+    """Make sure that printing cannot stop a command.
 
-    A stream that was closed (``>&-``) is opened on the null device: else the next file that
-    is opened would get its number, and with it whatever a library prints.  A letter that the
-    terminal's encoding lacks is printed as an escape.
+    A stream that was closed (``>&-``) is opened on the null device: otherwise the next opened
+    file would get its number and receive what libraries print.  A letter that the terminal's
+    encoding lacks is printed as an escape.
     """
     for name in ("stdin", "stdout", "stderr"):  # descriptors 0, 1 and 2, the lowest free first
         if getattr(sys, name) is None:

@@ -1,6 +1,6 @@
 """What this computer has: versions, processor, backends, threads, GPUs, data.
 
-Each part is asked anew, and whatever is missing or broken is a finding, not an error.
+A part that is missing or broken becomes part of the report and raises no error.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ MISSING = "not installed"
 
 
 def examine() -> dict[str, Any]:
-    """Look at everything.
+    """Examine this computer.
 
     Returns
     -------
     dict
         ``versions``, ``platform``, ``backends``, ``auto``, ``blas``, ``threads``, ``numba``,
-        ``cuda``, ``downloads``, ``mnist`` and ``healthy``, of plain types that JSON knows.  A
-        part that could not be found out is ``{"error": why}``.
+        ``cuda``, ``downloads``, ``mnist`` and ``healthy``, of types that JSON knows.  A part
+        that could not be examined is ``{"error": why}``.
     """
     report: dict[str, Any] = {
         "versions": _try(versions),
@@ -56,7 +56,7 @@ def examine() -> dict[str, Any]:
 
 
 def _try(look: Callable[[], Any]) -> Any:
-    """What `look` finds, or why it could not: a broken package may raise anything."""
+    """What `look` returns, or its error: a broken package may raise anything."""
     try:
         return look()
     except Exception as error:
@@ -133,7 +133,7 @@ def backend_states() -> dict[str, str]:
 
 
 def blas() -> dict[str, Any]:
-    """The library behind NumPy's matrix product, and its threads where they can be asked."""
+    """The library behind NumPy's matrix product, and its number of threads if known."""
     config: Any = np.show_config(mode="dicts")
     library = config.get("Build Dependencies", {}).get("blas", {})
     try:
@@ -172,7 +172,7 @@ def numba_state() -> dict[str, Any] | None:
 def cuda_state() -> dict[str, Any] | None:
     """GPUs, driver and libraries as CuPy sees them; None where the cupy backend cannot run.
 
-    Why it cannot is what ``backends`` says.
+    The entry ``backends`` gives the reason.
     """
     if backend_states().get("cupy") != "ok":
         return None
@@ -196,27 +196,27 @@ def cuda_state() -> dict[str, Any] | None:
 
 
 def _cuda_version(number: int) -> str:
-    """12080 is CUDA's way to write 12.8."""
+    """CUDA's version number as text: 12.8 for 12080."""
     return f"{number // 1000}.{number % 1000 // 10}"
 
 
 def _writable(folder: Path) -> bool:
-    """Whether files can be put into a folder, or the folder be made."""
+    """Whether this user can write files into a folder, or make the folder."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
 
 
 def downloads() -> dict[str, Any]:
-    """The folder for data sets that are downloaded; nothing is made or fetched here."""
-    named = os.environ.get("MINIFBI_CACHE_DIR")
-    root = named or importlib.import_module("pooch").os_cache("minifbi")
-    folder = Path(os.path.expanduser(root))
+    """The folder for downloaded data sets; nothing is made or downloaded here."""
+    from minifbi.datasets import cache_folder
+
+    folder = cache_folder()
     return {"folder": str(folder), "exists": folder.is_dir(), "writable": _writable(folder)}
 
 
 def mnist() -> dict[str, Any]:
-    """Whether the MNIST files that come with minifbi are there and have their check sums."""
+    """Whether the MNIST files of the package exist and have the right check sums."""
     try:
         from minifbi.datasets import load_mnist
 

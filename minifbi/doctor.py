@@ -17,7 +17,7 @@ from minifbi.diagnosis import MISSING, examine
 
 
 def describe(report: Mapping[str, Any]) -> str:
-    """The report as text, a line for each finding."""
+    """The report as text, one line per finding."""
     rows: list[tuple[str, str]] = []
 
     def part(name: str, title: str, lines: Callable[[Any], list[tuple[str, str]]]) -> None:
@@ -72,7 +72,7 @@ def describe(report: Mapping[str, Any]) -> str:
     width = max(len(name) for name, text in rows if text) + 2
     lines = []
     for name, text in rows:
-        # the further lines of a long message stand below its first
+        # further lines of a long message are aligned with its first line
         more = textwrap.wrap(text, 100 - width, break_long_words=False, break_on_hyphens=False) or [
             ""
         ]
@@ -107,7 +107,7 @@ def _describe_numba(found: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     note = (
         "writable"
         if found["cache_writable"]
-        else ("NOT writable: Numba takes the user's cache folder, or compiles in each process anew")
+        else "NOT writable: Numba uses the user's cache folder, or compiles again in each process"
     )
     return [
         ("threads", str(found["threads"])),
@@ -118,7 +118,7 @@ def _describe_numba(found: Mapping[str, Any] | None) -> list[tuple[str, str]]:
 
 def _describe_cuda(found: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     if found is None:
-        return [("", "none that the cupy backend could use; why, it says above")]
+        return [("", "none that the cupy backend can use; the reason is under Backends")]
     return [
         *(
             (

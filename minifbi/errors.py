@@ -1,14 +1,14 @@
 """The errors that minifbi raises on purpose.
 
-Every one of them is a :class:`MinifbiError`, so that a program can tell "the
-input was wrong, and here is what to do" from a bug.  Each also derives from
-the built-in exception that a NumPy or PyTorch user would expect, so that
-``except ValueError`` goes on working.  This module imports nothing.
+All of them are a :class:`MinifbiError`, so that a program can tell a wrong
+input from a bug.  Each also derives from the built-in exception that a NumPy or
+PyTorch user would expect, so that ``except ValueError`` works.  This module
+imports nothing.
 """
 
 
 class MinifbiError(Exception):
-    """Base class: the message names the value, what was expected, what to do."""
+    """Base class; the message names the value, what was expected and what to do."""
 
 
 class ShapeError(MinifbiError, ValueError):

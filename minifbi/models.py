@@ -96,7 +96,7 @@ def alexnet(
 
     conv 5x5x16, pool / conv 5x5x16, pool / conv 3x3x32 / conv 3x3x32 / conv
     3x3x32, pool / dense 128, 128, 10; ReLU after all but the last.  The paper
-    fixes the five convolutions and 16, 16 and 32 filters in the first three;
+    gives the five convolutions and the 16, 16 and 32 filters of the first three;
     the rest is our choice.
 
     Parameters
@@ -104,16 +104,19 @@ def alexnet(
     input_shape : (int, int, int)
         Shape (C, H, W) of one image.
     num_classes : int
+        Number of logits.
     overlapping_pooling : bool
         AlexNet's 3x3 windows with stride 2 instead of 2x2 with stride 2.
     width : int
-        Multiplies the numbers of filters and of hidden units; 1 is the paper's.
+        Factor for the numbers of filters and of hidden units; 1 is the paper's network.
     bias : bool
         Whether layers have biases; without them relevance is conserved.
     seed : int or numpy.random.Generator
         For He initialisation.
     backend : str or Backend
+        Where the arrays live: see :func:`minifbi.backends.get_backend`.
     dtype : float32 or float64
+        Of the parameters.
 
     Returns
     -------
@@ -237,6 +240,7 @@ def build_model(name: str, **options: Any) -> Sequential:
     name : str
         A key of :data:`MODELS`.
     **options
+        Arguments of the builder, for example ``num_classes=10``.
 
     Returns
     -------

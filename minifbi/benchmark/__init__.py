@@ -1,6 +1,5 @@
-"""Measuring how fast the training step is, side by side with a peer.
+"""Measure how fast the training step is, side by side with a peer.
 
-Every contender runs in a process of its own, so that nobody's threads spin while
-another is timed, and they take turns in one run, so that a machine whose speed drifts
-drifts for all.
+Every contender runs in its own process, so that its threads do not run while another is timed.
+The contenders take turns, so that a change of the machine's speed affects all of them.
 """

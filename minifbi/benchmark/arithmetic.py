@@ -1,4 +1,4 @@
-"""How much arithmetic a step is, and how fast this machine multiplies matrices."""
+"""How much arithmetic a step needs, and how fast this machine multiplies matrices."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STEPS = ("inference", "conventional", "fbi")
 
 
 def multiply_adds(model: Sequential, input_shape: tuple[int, ...]) -> list[int]:
-    """Multiply-adds of the forward pass of one sample, a number a functional layer."""
+    """Multiply-adds of one sample's forward pass, one number per functional layer."""
     with no_grad():
         steps = model.trace(np.zeros((1, *input_shape)))
     counts = []
@@ -28,11 +28,12 @@ def multiply_adds(model: Sequential, input_shape: tuple[int, ...]) -> list[int]:
 
 
 def step_gflop(model: Sequential, input_shape: tuple[int, ...], batch: int, step: str) -> float:
-    """Floating-point operations of one step, in 10^9: a multiply-add counts as two.
+    """Floating-point operations of one step, in 10^9; a multiply-add counts as two.
 
-    With F the forward pass: inference F; conventional 3F, less the input gradient
-    of the first layer, that nobody needs; FBI 3F more: one transposed map for the relevance
-    pass, one map and one weight gradient for its adjoint (docs/three-steps.md).
+    If the forward pass takes F, inference takes F.  A conventional step takes 3F, minus the
+    input gradient of the first layer, which is not needed.  An FBI step takes 3F more: one
+    transposed map for the relevance pass, one map and one weight gradient for its adjoint
+    (docs/three-steps.md).
     """
     counts = multiply_adds(model, input_shape)
     forward, first = sum(counts), counts[0]
@@ -50,7 +51,9 @@ def matrix_product_peak(
     size : int, optional
         Rows and columns; 1536 if left out, and 8192 on a GPU, which small matrices cannot fill.
     repeats : int
+        How many products are timed; the fastest counts.
     backend : str or Backend
+        Where the product runs.
     """
     backend = get_backend(backend)
     size = size or (8192 if backend.asynchronous else 1536)

@@ -1,4 +1,4 @@
-"""Contenders that take turns, and what comes of it."""
+"""Time several contenders in turn."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ ENVIRONMENT = dict(os.environ)
 
 
 class RaceError(MinifbiError):
-    """A contender that does not run, or computes something else."""
+    """A contender that stops, or whose loss or gradients differ."""
 
 
 @dataclass
 class Contender:
-    """One process that runs steps when it is told to.
+    """A process that runs training steps on command.
 
     Attributes
     ----------
     spec : dict
-        "who", "backend", "form", and what the worker needs.
+        "who", "backend", "form", and the case, see :mod:`minifbi.benchmark.worker`.
     times : dict of str to list of float
-        Milliseconds, by step.
+        Milliseconds of each timed step, by the step's name.
     memory : dict of str to float
-        Peak memory in MiB, once that step and those before it had run.
+        Peak memory in MiB after that step and the earlier ones, by the step's name.
     """
 
     spec: dict[str, Any]
@@ -54,13 +54,13 @@ class Contender:
 
     @property
     def label(self) -> str:
-        """For people."""
+        """The contender's name in messages."""
         who = self.spec["who"]
         return f"{who} {self.spec['backend' if who == 'minifbi' else 'form']}"
 
     def start(self) -> None:
-        """Start the process; it answers once it has loaded everything."""
-        # to a file: nobody reads a pipe meanwhile, and a full one would stop the process
+        """Start the process; it answers when it has loaded everything."""
+        # to a file: nothing would read a pipe meanwhile, and a full one stops the process
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.process = subprocess.Popen(
             [sys.executable, "-m", "minifbi.benchmark.worker", json.dumps(self.spec)],
@@ -121,23 +121,27 @@ def race(
         Backends of minifbi.  With "cupy" among them peers run on the GPU, and the peak is that
         of the first backend.
     batches : sequence of int
+        Images per step; one race for each.
     peers : sequence of {"torch-eager", "torch-compile"}
         Each in the ratio and in the divided form of the relevance pass.
     model : str
+        A key of :data:`minifbi.models.MODELS`; peers know the alexnet only.
     fbi_weight : float
+        lambda of Eq. (4).
     threads : int, optional
+        Of each process; as many as there are cores if left out.
     repeats : int
         Timed steps of each kind for each contender.
     say : callable
-        Gets lines about what is going on.
+        Takes one line of progress as text.
 
     Returns
     -------
     dict
-        "results", one object a (who, backend or form, batch, step), with the
-        median and the 10th and 90th percentile in ms, images/s, GFLOP/s and the
-        peak memory (on a GPU, the GPU's); "peak_gflops", the measured matrix product;
-        "ratios", ours over the fastest peer.
+        "results", one object per contender, batch and step, with the median and the 10th
+        and 90th percentile in ms, images/s, GFLOP/s and the peak memory (on a GPU, the
+        GPU's); "peak_gflops", the speed of the matrix product; "ratios", our time over that
+        of the fastest peer.
 
     Raises
     ------
@@ -178,13 +182,15 @@ def write_case(
     Parameters
     ----------
     folder : path
+        Where the file is written.
     batch : int
-        Real digits; they start again from the first one where there are not enough.
+        Number of digits, from MNIST; after its last image they repeat from the first.
     model : str
+        A key of :data:`minifbi.models.MODELS`.
     size : int
-        Side of the images; other than 28, digits are stretched to it.
+        Height and width in pixels; digits are scaled to it if it is not 28.
     **options
-        For the model.
+        Further arguments of the model's builder.
 
     Returns
     -------
@@ -234,7 +240,7 @@ def _prepare(
 
 
 def _check_equal(contenders: Sequence[Contender], folder: Path, say: Say) -> None:
-    """All compute the same loss and gradients, or the race would not be fair."""
+    """Check that all compute the same loss and gradients, so that the race is fair."""
     reference: tuple[float, dict[str, np.ndarray]] | None = None
     for number, contender in enumerate(contenders):
         file = folder / f"gradients{number}.npz"
@@ -252,14 +258,14 @@ def _check_equal(contenders: Sequence[Contender], folder: Path, say: Say) -> Non
         )
         if not abs(loss - reference[0]) <= 1e-4 * abs(reference[0]) or not worst <= allowed:
             raise RaceError(
-                f"{contender.label} computes something else: loss {loss} instead of "
-                f"{reference[0]}, gradients off by {worst:.1e}"
+                f"{contender.label} computes something else: loss {loss}, expected "
+                f"{reference[0]}; relative difference of the gradients {worst:.1e}"
             )
         say(f"{contender.label}: loss and gradients equal ours (to {worst:.0e})")
 
 
 def _warm_up(contenders: Sequence[Contender], say: Say) -> None:
-    """Compile, fill caches, and note the memory: steps in order of what they hold."""
+    """Compile, fill caches, and note the memory; steps that need less memory come first."""
     for contender in contenders:
         for step in STEPS:
             contender.ask(do="run", step=step, count=2)

@@ -31,18 +31,20 @@ def scaling(
     Parameters
     ----------
     backend : str
+        Which backend of minifbi to time.
     repeats : int
-        Timed steps a point.
+        Timed steps per point.
     threads : int, optional
+        As many as there are cores if left out.
     say : callable
-        Gets lines about what is going on.
+        Takes one line of progress as text.
 
     Returns
     -------
     dict
         "points": one object for each value of each axis and each step, with
-        the median in ms a sample, GFLOP a sample and the peak memory in MiB;
-        "peak_gflops": the matrix product's best over the run.
+        the median in ms per sample, GFLOP per sample and the peak memory in MiB;
+        "peak_gflops": the fastest matrix product of the run.
     """
     points: list[dict[str, Any]] = []
     peak = 0.0
@@ -84,7 +86,7 @@ def scaling(
                         )
                 finally:
                     contender.stop()
-            say(f"{axis} {value}: {points[-1]['ms_per_sample']:.3f} ms a sample")
+            say(f"{axis} {value}: {points[-1]['ms_per_sample']:.3f} ms per sample")
     return {"points": points, "peak_gflops": peak}
 
 
@@ -112,7 +114,7 @@ def plot_scaling(outcome: dict[str, Any], path: str | Path) -> None:
         time_axes.set_yscale("log")
         memory_axes.set_yscale("log")
         memory_axes.set_xlabel(axis)
-    axes[0, 0].set_ylabel("ms a sample")
+    axes[0, 0].set_ylabel("ms per sample")
     axes[1, 0].set_ylabel("peak memory of the process, MiB")
     axes[0, 0].legend(fontsize="small")
     figure.suptitle(

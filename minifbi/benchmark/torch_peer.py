@@ -1,9 +1,8 @@
 """The same network, loss and step in PyTorch, as a competent user would write them.
 
-PyTorch is a peer to race against, never a dependency: this file is imported only
-by ``python -m minifbi.bench --peer torch``.  The relevance pass comes in the two forms of
-the paper's Eq. (2): "ratio" (nothing is divided) and "divided"; the race counts whichever
-is faster for PyTorch.
+PyTorch is not a dependency: only ``python -m minifbi.bench --peer torch`` imports this file.
+The relevance pass exists in two forms of the paper's Eq. (2): "ratio" (without division) and
+"divided"; the race counts the faster one.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ def make_parameters(state: Mapping[str, np.ndarray], device: str = "cpu") -> Par
 
 
 def forward(p: Parameters, x: torch.Tensor) -> torch.Tensor:
-    """Logits, and nothing kept but what autograd keeps."""
+    """Logits; only autograd keeps intermediate arrays."""
     for name in CONVOLUTIONS:
         x = F.relu(F.conv2d(x, p[f"{name}.weight"], p[f"{name}.bias"], padding=PADDING[name]))
         if name in POOLED:
@@ -57,8 +56,11 @@ def fbi_objective(
     Parameters
     ----------
     p : dict of str to Tensor
+        Weights and biases by minifbi's names, such as "conv1.weight".
     x : Tensor, shape (N, 1, H, W)
+        Images, pixels in [0, 1].
     labels : Tensor of int64, shape (N,)
+        The true classes.
     weight : float
         lambda.
     form : {"ratio", "divided"}
@@ -116,12 +118,12 @@ def fbi_objective(
 def make_steps(
     p: Parameters, x: np.ndarray, labels: np.ndarray, weight: float, compiled: bool, form: str
 ) -> dict[str, Callable[[], Any]]:
-    """The three timed calls, each with its own Adam, the labels and images fixed.
+    """The three timed functions, each with its own Adam, on the given images and labels.
 
     Returns
     -------
     dict
-        "inference", "conventional" and "fbi", callables without arguments.
+        "inference", "conventional" and "fbi", functions without arguments.
     """
     images, targets = torch.from_numpy(x), torch.from_numpy(labels)
     device = next(iter(p.values())).device

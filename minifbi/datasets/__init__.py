@@ -7,6 +7,7 @@
 ((64, 1, 28, 28), (64,))
 """
 
+from minifbi.datasets._download import cache_folder
 from minifbi.datasets.core import Dataset, Split, split_train_validation
 from minifbi.datasets.decoy import add_decoys, decoy_mnist, decoy_shade
 from minifbi.datasets.idx import read_idx, write_idx
@@ -23,6 +24,7 @@ __all__ = [
     "Dataset",
     "Split",
     "add_decoys",
+    "cache_folder",
     "decoy_mnist",
     "decoy_shade",
     "load_dataset",

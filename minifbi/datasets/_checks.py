@@ -1,4 +1,4 @@
-"""The checks behind :mod:`minifbi.datasets.core`, with the messages they give."""
+"""The checks of :mod:`minifbi.datasets.core`, with their error messages."""
 
 from typing import Any
 

@@ -17,7 +17,7 @@ THIS_COMPUTER = ("localhost", "127.0.0.1", "::1")
 
 
 class _Bounded:
-    """A file that takes so many bytes and no more."""
+    """A file that accepts at most `limit` bytes."""
 
     def __init__(self, file: IO[bytes], limit: int) -> None:
         self.file, self.left = file, limit
@@ -25,7 +25,7 @@ class _Bounded:
     def write(self, content: bytes) -> None:
         self.left -= len(content)
         if self.left < 0:
-            raise DataError("the server sends more than the whole data set is long")
+            raise DataError("the server sends more bytes than the whole data set has")
         self.file.write(content)
 
     def flush(self) -> None:
@@ -36,7 +36,7 @@ def check_url(url: str) -> None:
     """Raise DataError unless it is an https address, or one of this computer."""
     parts = urlsplit(url)
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in THIS_COMPUTER):
-        raise DataError(f"{url} is no https address")
+        raise DataError(f"{url} is no https address; expected https://...")
 
 
 def _fetch(url: str, path: str, limit: int) -> None:
@@ -52,11 +52,31 @@ def _fetch(url: str, path: str, limit: int) -> None:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Delete what killed downloads have left behind, and not what another one writes now."""
+    """Delete what killed downloads left behind, but not what another process is writing."""
     for path in folder.glob("tmp*"):
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > ABANDONED:
                 path.unlink()
+
+
+def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
+    """The folder for downloaded data sets; nothing is made or downloaded here.
+
+    Parameters
+    ----------
+    cache_dir : path, optional
+        By default the folder named by the environment variable ``MINIFBI_CACHE_DIR``, or the
+        user's cache folder.
+
+    Returns
+    -------
+    Path
+        It holds one folder per data set; it may not exist yet.
+    """
+    import pooch  # here, because nothing else needs it
+
+    root = cache_dir or os.environ.get("MINIFBI_CACHE_DIR") or pooch.os_cache("minifbi")
+    return Path(os.path.expanduser(root))
 
 
 def download(
@@ -67,7 +87,7 @@ def download(
     progress: bool,
     megabytes: int,
 ) -> list[Path]:
-    """Bring the files into the cache, where they are not there yet.
+    """Download the files that are not in the cache yet.
 
     Parameters
     ----------
@@ -78,11 +98,11 @@ def download(
     checksums : dict of str to str
         File names and their SHA-256 sums.
     cache_dir : path, optional
-        By default ``MINIFBI_CACHE_DIR`` or the user's cache folder.
+        See :func:`cache_folder`.
     progress : bool
         Whether to announce a download on standard error.
     megabytes : int
-        The size that is announced, and that no file exceeds.
+        The announced size of all files, in 2^20 bytes; no file may exceed it.
 
     Returns
     -------
@@ -92,14 +112,11 @@ def download(
     Raises
     ------
     DataError
-        If a file cannot be brought there, or has another check sum, or the address is not an
-        https one.
+        If a file cannot be downloaded, has another check sum, or the address is not https.
     """
-    # Imported here, because nothing else needs it.
     import pooch
 
-    root = cache_dir or os.environ.get("MINIFBI_CACHE_DIR") or pooch.os_cache("minifbi")
-    folder = Path(os.path.expanduser(root)) / name
+    folder = cache_folder(cache_dir) / name
     if progress and not all((folder / filename).is_file() for filename in checksums):
         print(f"Downloading {name} ({megabytes} MB) from {base_url} to {folder}", file=sys.stderr)
     logger = pooch.get_logger()
@@ -126,8 +143,8 @@ def download(
         raise DataError(
             f"{base_url}{filename}: could not be downloaded to {folder} ({error}); expected a "
             f"file with the SHA-256 sum {checksum}. Check the network and try again. Without a "
-            f"network: get {', '.join(checksums)} in another way, put them into a folder and "
-            "give that folder with --data-dir (data_dir=... in Python)."
+            f"network: copy {', '.join(checksums)} into a folder and give that folder with "
+            "--data-dir (data_dir=... in Python)."
         ) from error
     finally:
         logger.setLevel(level)

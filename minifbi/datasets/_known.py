@@ -1,4 +1,4 @@
-"""What is known beforehand of the data sets that have a name."""
+"""Names, addresses and check sums of the data sets that minifbi knows by name."""
 
 FASHION_MNIST_URL = (
     "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/"
@@ -34,7 +34,7 @@ IDX_STEMS = (
     "t10k-labels-idx1-ubyte",
 )
 
-# SHA-256 of the files in this package: they hold what was published, compressed anew.
+# SHA-256 of the files in this package: the published data, compressed again.
 MNIST_SHA256 = {
     "train-images-idx3-ubyte.gz": (
         "0b367032e93c5d0cea0925647cfdb18614af8ee15f83e6f2fc2ad904a6835971"

@@ -1,8 +1,8 @@
-"""Images with their labels, checked once, when they come in.
+"""Images with their labels, checked once, when they are loaded.
 
-What every later part of minifbi may rely on is decided here: images are
-``(N, C, H, W)``, labels are whole numbers from 0 to ``num_classes - 1``, and no
-pixel is NaN.  Training then never has to look again.
+All other parts of minifbi rely on these checks: images are ``(N, C, H, W)``,
+labels are whole numbers from 0 to ``num_classes - 1``, and no pixel is NaN.
+Training need not check again.
 """
 
 from collections.abc import Sequence
@@ -37,14 +37,14 @@ class Split:
     Attributes
     ----------
     images : ndarray of uint8, float32 or float64, shape (N, C, H, W)
-        N images of C channels, H rows and W columns.  uint8 pixels go from 0
-        to 255 (kept so, as they take a quarter of the memory of float32);
-        float pixels from 0 to 1.  Read-only.
+        N images of C channels, H rows and W columns.  uint8 pixels are in
+        0..255 and stay uint8, which takes a quarter of the memory of float32;
+        float pixels are in [0, 1].  Read-only.
     labels : ndarray of int64, shape (N,)
         The class of each image, from 0.  Read-only.
     masks : ndarray of bool, shape (N, H, W), or None
-        Where it is known which pixels say nothing about the class, as in
-        Decoy-MNIST: True there.  None for ordinary data.  Read-only.
+        True on pixels that say nothing about the class, as the patches of
+        Decoy-MNIST.  None if such pixels are not known.  Read-only.
     """
 
     images: NDArray[Any]
@@ -85,8 +85,8 @@ class Split:
         Raises
         ------
         DataError
-            If anything above does not hold; the message gives the first
-            wrong value and its place.
+            If the arrays are not as described above; the message gives the
+            first wrong value and its place.
         ConfigError
             If `num_classes` is not a whole number of at least 1.
         """
@@ -129,7 +129,7 @@ class Split:
         images : ndarray of `dtype`, shape (B, C, H, W)
             Pixels in [0, 1]; uint8 pixels are divided by 255.
         labels : ndarray of int64, shape (B,)
-            Both are new arrays, so changing them leaves the split as it is.
+            Both are new arrays, so changing them does not change the split.
 
         Raises
         ------
@@ -167,8 +167,8 @@ class Dataset:
     name : str
         For reports, for example ``"mnist"``.
     train, validation, test : Split
-        What the model learns from, what choices are made on, and what is
-        looked at once, at the end.
+        Images for learning, for choices such as the best epoch, and for one
+        final measurement.
     num_classes : int
         How many classes there are.
     class_names : tuple of str
@@ -224,8 +224,8 @@ _Arrays = tuple[NDArray[Any], NDArray[Any]]
 def split_train_validation(images: NDArray[Any], labels: NDArray[Any]) -> tuple[_Arrays, _Arrays]:
     """Set the last twelfth of the training images apart, for validation.
 
-    Of MNIST's 60,000 images, the first 55,000 stay for training and the last
-    5,000 are for validation: always the same, so that runs can be compared.
+    Of MNIST's 60,000 images, the first 55,000 are for training and the last
+    5,000 for validation, in every run, so that runs can be compared.
 
     Parameters
     ----------

@@ -3,10 +3,11 @@
 Ross, Hughes and Doshi-Velez ("Right for the Right Reasons: Training Differentiable Models by
 Constraining their Explanations", IJCAI 2017) put a grey square of 4 x 4 pixels into a randomly
 chosen corner of every digit.  In training its shade is 255 - 25 * label; in the test set it is
-random.  A network that reads the shade and not the digit does well until it is tested.
+random.  A network that reads the shade instead of the digit is accurate in training and fails in
+the test.
 
-Nothing of this is stored: the patches are put on images that are already in memory, and the
-same seed gives the same patches.
+The patches are added to images in memory, so no file is needed; the same seed gives the same
+patches.
 """
 
 from __future__ import annotations
@@ -43,12 +44,12 @@ def decoy_shade(labels: ArrayLike) -> NDArray[np.int64]:
     Returns
     -------
     ndarray of int64, same shape
-        From 255, white (class 0), down; in grey levels of 0..255.
+        Grey levels in 0..255; class 0 is white, 255.
 
     Raises
     ------
     DataError
-        If a label has no shade because 255 - 25 * label is negative, or is itself negative.
+        If a label is negative or above 10, where 255 - 25 * label would be negative.
     """
     array = np.asarray(labels, dtype=np.int64)
     if array.size and not (array.min() >= 0 and array.max() <= 10):
@@ -63,17 +64,17 @@ def decoy_shade(labels: ArrayLike) -> NDArray[np.int64]:
 def add_decoys(split: Split, rule: str, *, num_classes: int = 10, seed: Any = 0) -> Split:
     """The same images, each with a grey patch of 4 x 4 pixels in a random corner.
 
-    Corners depend on the seed alone: the two rules put their patches into the same places, so
-    that a comparison of the two differs in nothing but the shades.
+    Corners depend only on the seed: both rules put their patches into the same corners, so
+    that they differ only in the shades.
 
     Parameters
     ----------
     split : Split
-        Images of at least 8 x 8 pixels; all channels get the patch.  It is left as it is.
+        Images of at least 8 x 8 pixels; all channels get the patch.  It is not changed.
     rule : {"label", "random"}
         The shade: that of the image's label, or that of a label drawn uniformly.
     num_classes : int
-        From how many labels "random" draws; at most 11.
+        Number of labels from which the rule "random" draws; at most 11.
     seed : int or sequence of int
         For :func:`numpy.random.default_rng`.
 
@@ -115,19 +116,19 @@ def add_decoys(split: Split, rule: str, *, num_classes: int = 10, seed: Any = 0)
 
 
 def decoy_mnist(dataset: Dataset, seed: int = 0, *, name: str | None = None) -> Dataset:
-    """Decoy-MNIST (Ross et al. 2017), made of MNIST or of any data set of grey or colour images.
+    """Decoy-MNIST (Ross et al. 2017), made from MNIST or any data set of grey or colour images.
 
     In training and validation the shade is that of the label, 255 - 25 * label; in the test set
-    it is that of a random label.  Corners are random everywhere.
+    it is that of a random label.  Corners are random in all splits.
 
     Parameters
     ----------
     dataset : Dataset
-        Without decoys, of at most 11 classes; it is left as it is.
+        Without decoys, of at most 11 classes; it is not changed.
     seed : int
-        The same seed, the same patches.
+        Of the corners and of the random shades; the same seed gives the same patches.
     name : str, optional
-        What to call the result; "decoy-" and the name of `dataset` if left out.
+        Name of the result; "decoy-" and the name of `dataset` if left out.
 
     Returns
     -------

@@ -1,6 +1,6 @@
 """Read and write IDX files, the format in which MNIST is published.
 
-An IDX file is a header followed by the numbers themselves, nothing else::
+An IDX file is a header followed by the numbers::
 
     byte 0, 1   0x00 0x00
     byte 2      the type of the numbers: 0x08 is uint8, the only one used here
@@ -8,11 +8,11 @@ An IDX file is a header followed by the numbers themselves, nothing else::
     4 * D bytes the D dimensions, each a big-endian unsigned 32-bit integer
     the rest    the numbers, last dimension fastest (NumPy's C order)
 
-The images of MNIST's training set are therefore 16 bytes of header (type 8,
+For example, the images of MNIST's training set are 16 bytes of header (type 8,
 3 dimensions: 60000, 28, 28) and 60000 * 28 * 28 pixels.
 
-A file from elsewhere can be damaged or hostile, so its header is a *claim*:
-memory is used only for numbers that the file really holds.
+A file from elsewhere may be damaged or hostile, so its header is not trusted:
+memory is allocated only for numbers that the file really holds.
 """
 
 import gzip
@@ -33,7 +33,7 @@ from minifbi.errors import DataError
 __all__ = ["DEFAULT_MAX_BYTES", "read_idx", "write_idx"]
 
 DEFAULT_MAX_BYTES = 4 * 1024**3
-"""Largest array, in bytes, that :func:`read_idx` agrees to read: 4 GiB."""
+"""Default limit of :func:`read_idx` on the size of an array, in bytes: 4 GiB."""
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _CHUNK_BYTES = 1024 * 1024
@@ -85,14 +85,14 @@ def read_idx(
     max_bytes = whole("max_bytes", max_bytes, 1)
     path = Path(path)
     try:
-        # Opening a pipe would wait for ever, so look at the kind of file first.
+        # Opening a pipe would wait forever, so check the kind of file first.
         _require_regular_file(path)
         with path.open("rb") as file:
             start = file.read(2)
             file.seek(0)
             size = os.fstat(file.fileno()).st_size
             if start == _GZIP_MAGIC:
-                # GzipFile decompresses as it is asked, a few kilobytes at a time.
+                # GzipFile decompresses on demand, a few kilobytes at a time.
                 with gzip.GzipFile(fileobj=file, mode="rb") as unzipped:
                     return _read_stream(cast(IO[bytes], unzipped), path, max_bytes, size, True)
             return _read_stream(file, path, max_bytes, size, False)
@@ -123,8 +123,8 @@ def read_idx(
 def write_idx(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
     """Write an array of unsigned bytes as an IDX file.
 
-    The file is compressed with gzip if its name ends in ``.gz``.  No time and
-    no name is stored in it, so the same array gives the same bytes.
+    The file is compressed with gzip if its name ends in ``.gz``.  It stores no
+    time and no name, so the same array gives the same bytes.
 
     Parameters
     ----------

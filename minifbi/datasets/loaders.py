@@ -1,7 +1,7 @@
-"""Find a data set, read its four files and make a :class:`Dataset` of them.
+"""Find a data set, read its four files and make a :class:`Dataset` from them.
 
-MNIST comes with minifbi, and Decoy-MNIST is made of it.  Fashion-MNIST is downloaded, only
-when asked for.  Anything else in the same format is read from a folder.
+MNIST comes with minifbi, and Decoy-MNIST is made from it.  Fashion-MNIST is downloaded, only
+when asked for.  Any other data in the same format is read from a folder.
 """
 
 import hashlib
@@ -54,15 +54,15 @@ def load_dataset(
         ``"mnist"``, which comes with minifbi, ``"fashion-mnist"``, which is
         downloaded once (31 MB), or ``"decoy-mnist"``, which is MNIST with
         misleading patches, see :func:`~minifbi.datasets.decoy_mnist`.  With
-        `data_dir`, any name: it is then only what the data set is called,
-        but for ``"decoy-mnist"``, which puts its patches on those images.
+        `data_dir` any name is allowed, and only names the data set; but
+        ``"decoy-mnist"`` also puts its patches on those images.
     data_dir : path, optional
         A folder with four IDX files, see :func:`load_idx_folder`.  Nothing is
         downloaded.
     num_classes : int
-        How many classes the data in `data_dir` have.
+        Number of classes in `data_dir`.
     cache_dir : path, optional
-        Where downloads are kept, see :func:`load_fashion_mnist`.
+        Folder for downloads, see :func:`load_fashion_mnist`.
     progress : bool
         Whether to announce a download on standard error.
 
@@ -142,16 +142,14 @@ def load_fashion_mnist(
 ) -> Dataset:
     """Load Fashion-MNIST, pictures of clothes; download it at the first call.
 
-    The files are kept in the folder ``fashion-mnist`` inside `cache_dir`, or
-    inside the folder named by the environment variable
-    ``MINIFBI_CACHE_DIR``, or inside the user's cache folder.  A file is put
+    The files are kept in the folder ``fashion-mnist`` of the cache.  A file is put
     there only when it is complete and has the right SHA-256 sum; later calls
     compare the sum again and need no network.
 
     Parameters
     ----------
     cache_dir : path, optional
-        The folder for downloads.
+        The cache, see :func:`~minifbi.datasets.cache_folder`.
     progress : bool
         Whether to announce a download on standard error.
     base_url : str

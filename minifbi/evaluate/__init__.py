@@ -1,8 +1,8 @@
-"""Measures of interpretability: of activations, of explanations, and of looking at the wrong thing.
+"""Measures of interpretability: of activations, of explanations, and of confounders.
 
-Each has its definition and its source in its docstring; :mod:`minifbi.evaluate.measures` lists
-them all.  ``minifbi.evaluate.activations`` holds functions of one layer's activations, which have
-plain names such as ``maximum`` and stay there.
+Each docstring gives the measure's definition and source; :mod:`minifbi.evaluate.measures` lists
+all measures.  The functions of one layer's activations have plain names such as ``maximum``, so
+they are not repeated here: use ``minifbi.evaluate.activations``.
 
 An explainer is any function ``explainer(model, images, classes)`` that returns the signed
 attribution of the logit of ``classes[n]`` to each pixel of ``images[n]``, NumPy arrays in and

@@ -1,4 +1,4 @@
-"""What the measures share: checks of what comes in, and a model's answers as plain arrays."""
+"""What the measures share: checks of their inputs, and a model's outputs as plain arrays."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OUTPUTS = ("probability", "logit")
 
 
 def check_images(images: ArrayLike, bounded: bool = True) -> Floats:
-    """Images as floats of shape (N, C, H, W), finite, and in [0, 1] if they are to be bounded."""
+    """Images as finite floats of shape (N, C, H, W); in [0, 1] if `bounded`."""
     array = np.asarray(images)
     if array.ndim != 4 or 0 in array.shape:
         raise ShapeError(
@@ -104,7 +104,7 @@ def per_pixel(attributions: Floats) -> Floats:
 
 
 def divide(numerator: Any, denominator: Any) -> Any:
-    """The quotient, NaN where the denominator is 0: not defined, and no warning."""
+    """The quotient; NaN, without a warning, where the denominator is 0."""
     numerator, denominator = np.broadcast_arrays(
         np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64)
     )
@@ -114,7 +114,7 @@ def divide(numerator: Any, denominator: Any) -> Any:
 
 
 def mean_defined(values: ArrayLike) -> float:
-    """Mean of the values that are not NaN; NaN where there is none."""
+    """Mean of the values that are not NaN; NaN if all are."""
     array = np.asarray(values, dtype=np.float64)
     array = array[~np.isnan(array)]
     return float(array.mean()) if array.size else math.nan
@@ -131,11 +131,11 @@ def predict(model: Sequential, images: Floats, batch_size: int = 250) -> Floats:
 
 
 def score(logits: Floats, classes: NDArray[np.int64], output: str) -> Floats:
-    """What the logits (N, F) say of one class for each image: its logit or probability (N,)."""
+    """The logit or the probability of one class per image, shape (N,), from logits (N, F)."""
     if classes.min() < 0 or classes.max() >= logits.shape[1]:
         wrong = classes.min() if classes.min() < 0 else classes.max()
         raise DataError(
-            f"class {wrong} is none of the model's {logits.shape[1]}; expected 0 to "
+            f"class {wrong}: the model has {logits.shape[1]} classes; expected 0 to "
             f"{logits.shape[1] - 1}"
         )
     rows = np.arange(len(classes))

@@ -1,12 +1,12 @@
 """How the activations of one layer are distributed: what Table 1 of the paper measures, and more.
 
 Each function takes the post-ReLU activations of one layer, an array (N, C, H, W) for N images
-and C filters, and returns one number.  It looks at all N * C * H * W values at once, or, with
-``per_image=True``, at each image for itself and returns the mean over the images for which the
-number is defined.  Sums are taken in float64, whatever the array's dtype.
+and C filters, and returns one number.  By default it looks at all N * C * H * W values at once.
+With ``per_image=True`` it looks at each image separately and returns the mean over the images
+for which the number is defined.  Sums are computed in float64, whatever the array's dtype.
 
-A number that is not defined, such as the Gini index of a layer that is silent for every image,
-is NaN.
+A number that is not defined is NaN, for example the Gini index of a layer whose activations are
+all 0.
 
 The paper (Yoo, Kim and Kang 2019) prints "max" and "skewness (the inverse of the variance) in
 the energy-normalised curves" without saying how the energy is normalised.  So maximum and
@@ -35,6 +35,7 @@ def mean(a: NDArray[Any]) -> float:
     Parameters
     ----------
     a : ndarray of float, shape (N, C, H, W)
+        One layer's activations, after its ReLU.
 
     Returns
     -------
@@ -49,6 +50,7 @@ def maximum(a: NDArray[Any], per_image: bool = False) -> float:
     Parameters
     ----------
     a : ndarray of float, shape (N, C, H, W)
+        One layer's activations, after its ReLU.
     per_image : bool
         Mean over the images of each image's own maximum.
 
@@ -62,13 +64,14 @@ def maximum(a: NDArray[Any], per_image: bool = False) -> float:
 def rms_maximum(a: NDArray[Any], per_image: bool = False) -> float:
     """Largest activation over the root mean square: max a / sqrt(mean a^2).
 
-    At least 1 for activations that are not negative; it rises when few units carry much.
-    One reading of "energy-normalised" in Table 1 of Yoo, Kim and Kang (2019).  NaN where all
-    are 0.
+    At least 1 for activations that are not negative; larger if few units carry most of the
+    activation.  One reading of "energy-normalised" in Table 1 of Yoo, Kim and Kang (2019).
+    NaN where all are 0.
 
     Parameters
     ----------
     a : ndarray of float, shape (N, C, H, W)
+        One layer's activations, after its ReLU.
     per_image : bool
         Mean over the images of each image's own number.
 
@@ -86,6 +89,7 @@ def variance(a: NDArray[Any], normalization: str = "none", per_image: bool = Fal
     Parameters
     ----------
     a : ndarray of float, shape (N, C, H, W)
+        One layer's activations, after its ReLU.
     normalization : {"none", "rms", "mean", "max"}
         s is 1, the root mean square, the mean, or the maximum of the activations.  With "rms"
         the variance is 1 - mean(a)^2 / mean(a^2), between 0 and 1.
@@ -111,11 +115,12 @@ def inverse_variance(
     """1 / :func:`variance`: what Yoo, Kim and Kang (2019) call "skewness" in Table 1.
 
     With "rms" it is at least 1.  NaN where the variance is 0 or not defined.  With `per_image`
-    the mean of the inverses, not the inverse of the mean.
+    it is the mean of the inverses, not the inverse of the mean.
 
     Parameters
     ----------
     a : ndarray of float, shape (N, C, H, W)
+        One layer's activations, after its ReLU.
     normalization : {"none", "rms", "mean", "max"}
         As in :func:`variance`.
     per_image : bool
@@ -137,6 +142,7 @@ def skewness(a: NDArray[Any], per_image: bool = False) -> float:
     Parameters
     ----------
     a : ndarray of float, shape (N, C, H, W)
+        One layer's activations, after its ReLU.
     per_image : bool
         Mean over the images of each image's own number.
 
@@ -156,6 +162,7 @@ def zero_fraction(a: NDArray[Any]) -> float:
     Parameters
     ----------
     a : ndarray of float, shape (N, C, H, W)
+        One layer's activations, after its ReLU.
 
     Returns
     -------
@@ -168,12 +175,12 @@ def zero_fraction(a: NDArray[Any]) -> float:
 def gini(a: NDArray[Any], per_image: bool = False) -> float:
     """Gini index (Hurley and Rickard 2009) of the absolute activations; see `gini_rows`.
 
-    0 where all are equal, near 1 where one carries everything; NaN where all are 0.
-
+    0 where all are equal, near 1 where all but one are 0; NaN where all are 0.
 
     Parameters
     ----------
     a : ndarray of float, shape (N, C, H, W)
+        One layer's activations, after its ReLU.
     per_image : bool
         Mean over the images of each image's own number.
 
@@ -192,6 +199,7 @@ def hoyer(a: NDArray[Any], per_image: bool = False) -> float:
     Parameters
     ----------
     a : ndarray of float, shape (N, C, H, W)
+        One layer's activations, after its ReLU.
     per_image : bool
         Mean over the images of each image's own number.
 
@@ -203,13 +211,14 @@ def hoyer(a: NDArray[Any], per_image: bool = False) -> float:
 
 
 def zeroed_filters(a: NDArray[Any]) -> float:
-    """Filters whose whole map is 0, in the mean over the images: 0 to C.
+    """Number of filters whose whole map is 0, averaged over the images: 0 to C.
 
     Yoo, Kim and Kang (2019) read from Fig. 2 that the FBI loss zeroes more filters.
 
     Parameters
     ----------
     a : ndarray of float, shape (N, C, H, W)
+        One layer's activations, after its ReLU.
 
     Returns
     -------
@@ -219,11 +228,12 @@ def zeroed_filters(a: NDArray[Any]) -> float:
 
 
 def dead_filters(a: NDArray[Any]) -> float:
-    """Filters that are 0 everywhere in every image: 0 to C.  A whole number, as a float.
+    """Number of filters that are 0 everywhere in every image: 0 to C, as a float.
 
     Parameters
     ----------
     a : ndarray of float, shape (N, C, H, W)
+        One layer's activations, after its ReLU.
 
     Returns
     -------
@@ -240,14 +250,15 @@ def background_share(
     threshold: float = 0.0,
     exclude: NDArray[np.bool_] | None = None,
 ) -> float:
-    """Share of the activation that lies on the background: sum over it / sum over everything.
+    """Share of the activation on the background: sum over the background / sum over all units.
 
     A unit lies on the background if no pixel of its cell has ink: the digit mask is max-pooled
-    to the layer's grid.  Both sums go over all images, filters and places, of |a|.
+    to the layer's grid.  Both sums are over |a| of all images, filters and places.
 
     Parameters
     ----------
     a : ndarray of float, shape (N, C, h, w)
+        One layer's activations, after its ReLU.
     images : ndarray of float, shape (N, channels, H, W)
         Pixels in [0, 1].
     grid : UnitGrid, optional
@@ -281,7 +292,7 @@ def background_share(
 
 # ---- what they share ---------------------------------------------------------------------
 def _rows(a: NDArray[Any], per_image: bool) -> NDArray[Any]:
-    """(N, C, H, W) as one row, or as one row an image."""
+    """(N, C, H, W) as one row, or as one row per image."""
     a = np.asarray(a)
     if a.ndim != 4 or 0 in a.shape or a.dtype.kind != "f":
         raise ShapeError(
@@ -292,7 +303,7 @@ def _rows(a: NDArray[Any], per_image: bool) -> NDArray[Any]:
 
 
 def _moment(rows: NDArray[Any], centres: NDArray[Any], power: int) -> NDArray[np.float64]:
-    """Mean of (value - centre)^power of each row, in float64, a piece of a row at a time."""
+    """Mean of (value - centre)^power of each row, in float64, computed piece by piece."""
     piece = 1 << 18  # values that stay in the processor's cache
     out = np.zeros(len(rows))
     for row, (values, centre) in enumerate(zip(rows, centres, strict=True)):
@@ -306,7 +317,7 @@ def _moment(rows: NDArray[Any], centres: NDArray[Any], power: int) -> NDArray[np
 
 
 def _scale(rows: NDArray[Any], normalization: str) -> NDArray[np.float64]:
-    """By what each row is divided."""
+    """The divisor of each row, shape (R,)."""
     choice("normalization", normalization, NORMALIZATIONS)
     if normalization == "none":
         return np.ones(len(rows))

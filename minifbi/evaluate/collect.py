@@ -30,19 +30,20 @@ def collect_activations(
 ) -> dict[str, NDArray[Any]]:
     """Activations of every convolution after its ReLU and before any pooling.
 
-    The model is put into evaluation mode for the while and keeps no tape.
+    The model runs in evaluation mode and records no tape.
 
     Parameters
     ----------
     model : Sequential
+        The network whose layers are looked at.
     images : Split, or ndarray of float, shape (N, C, H, W)
-        Pixels as the network takes them: in [0, 1] for minifbi's own, but finite is enough here.
+        Pixels as the network expects them: usually in [0, 1], but any finite numbers will do.
     limit : int, optional
-        Only the first so many images.
+        Use only the first `limit` images.
     batch_size : int
         Images at a time.
     dense : bool
-        Hidden dense layers too, those that a ReLU follows, as (N, F, 1, 1).
+        Whether to include dense layers that a ReLU follows, as (N, F, 1, 1).
 
     Returns
     -------
@@ -85,8 +86,9 @@ def activation_report(
     Parameters
     ----------
     model : Sequential
+        The network whose layers are measured.
     images, limit, dense
-        A Split or an array of shape (N, C, H, W), and more: see :func:`collect_activations`.
+        A Split or an array of shape (N, C, H, W), and options: see :func:`collect_activations`.
     threshold, exclude
         See :func:`~minifbi.evaluate.activations.background_share`; a Split with masks
         excludes its own.
@@ -94,9 +96,9 @@ def activation_report(
     Returns
     -------
     dict of str to dict of str to float
-        For each layer the measures of ``ACTIVATION_MEASURES`` by name.  What is not
-        defined is NaN: everything relative in a layer that is silent, and the background share
-        of a dense layer, which has no grid.
+        For each layer the measures of ``ACTIVATION_MEASURES`` by name.  NaN where a measure is
+        not defined: relative measures of a layer whose activations are all 0, and the
+        background share of a dense layer, which has no grid.
     """
     pixels = _pixels(model, images, limit)
     if isinstance(images, Split) and exclude is None and images.masks is not None:

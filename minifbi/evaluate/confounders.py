@@ -14,17 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from minifbi.datasets import Split, add_decoys
 from minifbi.datasets.decoy import TEST
 from minifbi.errors import ConfigError
-from minifbi.evaluate._common import (
-    Explainer,
-    check_attributions,
-    check_limit,
-    check_masks,
-    divide,
-    explain,
-    mean_defined,
-    per_pixel,
-    predict,
-)
+from minifbi.evaluate._common import Explainer, check_limit, explain, mean_defined, predict
+from minifbi.evaluate.localization import relevance_mass
 from minifbi.layers import Sequential
 
 __all__ = ["DecoyGap", "confounder_report", "decoy_gap", "wrong_reason_share"]
@@ -50,18 +41,19 @@ class DecoyGap:
 
     @property
     def gap(self) -> float:
-        """rule - random: what is lost when the shortcut tells nothing any more.
+        """rule - random: the accuracy lost when the patch no longer tells the label.
 
-        0 for a network that ignores the patch; both have their patches in the same corners.
+        0 for a network that ignores the patch.  Both test sets have their patches in the same
+        corners.
         """
         return self.rule - self.random
 
     @property
     def clean_gap(self) -> float:
-        """clean - random: what misleading patches cost against none.
+        """clean - random: the accuracy that misleading patches cost, compared with no patches.
 
-        Below 0 where a missing patch misleads more than a wrong one: a network that always had
-        a patch takes none for one of a very dark shade.
+        Below 0 if a missing patch misleads more than a wrong one: a network that has only seen
+        images with patches may take black corners for a very dark patch.
         """
         return self.clean - self.random
 
@@ -83,12 +75,12 @@ def decoy_gap(
     test : Split
         The test set *without* decoys, ``load_dataset("mnist").test``; patches are put on here.
     num_classes : int
-        From how many labels random shades are drawn.
+        Number of labels from which random shades are drawn.
     seed : int
-        That of :func:`~minifbi.datasets.decoy_mnist`: the random patches are then those of its
-        test set.  ``load_dataset("decoy-mnist")`` has seed 0.
+        With the seed given to :func:`~minifbi.datasets.decoy_mnist`, the random patches are
+        those of its test set.  ``load_dataset("decoy-mnist")`` has seed 0.
     limit : int, optional
-        Only the first so many images.
+        Use only the first `limit` images.
 
     Returns
     -------
@@ -136,10 +128,7 @@ def wrong_reason_share(attributions: ArrayLike, masks: ArrayLike) -> NDArray[np.
     ShapeError, DataError
         If the arrays do not fit together.
     """
-    signed = check_attributions(attributions)
-    wrong = check_masks(masks, signed).reshape(len(signed), -1)
-    magnitude = np.abs(per_pixel(signed))
-    return np.asarray(divide((magnitude * wrong).sum(axis=1), magnitude.sum(axis=1)))
+    return relevance_mass(attributions, masks, "absolute")
 
 
 def confounder_report(
@@ -153,8 +142,8 @@ def confounder_report(
 ) -> dict[str, float]:
     """The decoy gap and the wrong-reason share of a network.
 
-    The share is taken on images with random patches, of the explanation of the class that the
-    network answers: is it the patch that made it say so?
+    The wrong-reason share is measured on images with random patches, for the class that the
+    network predicts: it shows whether the patch led to that prediction.
 
     Parameters
     ----------
@@ -163,7 +152,7 @@ def confounder_report(
     explainer : callable
         ``explainer(model, images, classes)`` returns attributions (N, C, H, W).
     limit : int, optional
-        Only the first so many images are explained; accuracies are of all.
+        Explain only the first `limit` images; accuracies use all images.
 
     Returns
     -------

@@ -1,9 +1,9 @@
-"""How good is an explanation?  Concentration here, and a report of all measures.
+"""How good is an explanation?  Measures of concentration, and a report of all measures.
 
-The measures take attributions (N, C, H, W) and return one number for each image, so that
-images can be compared in pairs; :func:`explanation_report` gives the means.  Most ask for one
-virtue only, and they contradict each other at times: a concentrated explanation may be an
-unfaithful one.  Look at several.
+The measures take attributions (N, C, H, W) and return one number per image, so that
+images can be compared in pairs; :func:`explanation_report` gives the means.  Each measures only
+one property, and they may contradict each other: a concentrated explanation may be unfaithful.
+Look at several.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ def gini(attributions: ArrayLike) -> NDArray[np.float64]:
 def complexity(attributions: ArrayLike) -> NDArray[np.float64]:
     """Entropy of the absolute attributions of each image's pixels, in nats.
 
-    -sum_p f_p ln f_p, where f_p is the share of |attribution| that pixel p has.  0 if one
-    pixel has all, ln(H * W) if all have the same.
+    -sum_p f_p ln f_p, where f_p is pixel p's share of the sum of |attribution|.  0 if one
+    pixel has everything, ln(H * W) if all pixels have the same.
 
     Parameters
     ----------
@@ -143,6 +143,7 @@ def explanation_report(
     Parameters
     ----------
     model : Sequential
+        The network that is explained.
     explainer : callable
         ``explainer(model, images, classes)`` returns attributions (N, C, H, W).
     images : array of float, shape (N, C, H, W)
@@ -151,10 +152,10 @@ def explanation_report(
         Whose logit is explained and whose probability is recorded.
     skip : collection of str
         Groups to leave out: "concentration", "flipping", "road", "localization", "sensitivity",
-        "randomization".  The last two ask the explainer again and again, once for each sample and
-        once for each layer.
+        "randomization".  The last two take longest: they call the explainer once per sample and
+        once per layer.
     threshold, exclude
-        What is ink, see :func:`~minifbi.evaluate.masks.digit_mask`.
+        Which pixels are ink, see :func:`~minifbi.evaluate.masks.digit_mask`.
     sensitivity : dict, optional
         Further arguments of :func:`max_sensitivity`, such as ``{"radius": 0.1}``.
     seed : int
@@ -163,8 +164,8 @@ def explanation_report(
     Returns
     -------
     dict of str to float
-        By the names of ``EXPLANATION_MEASURES``.  Images for which a measure is not defined
-        are left out of its mean; NaN where it is defined for none.
+        By the names of ``EXPLANATION_MEASURES``.  The mean leaves out images for which the
+        measure is not defined; it is NaN if no image is left.
 
     Raises
     ------

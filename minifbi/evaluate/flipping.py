@@ -58,8 +58,9 @@ class FlippingCurve:
     def area(self) -> NDArray[np.float64]:
         """Area under each image's curve over the span of the fractions, shape (N,).
 
-        By the trapezoidal rule, divided by the span: the mean score, so that it has the score's
-        unit.  Low for a faithful explanation if "most" go first, high if "least" do.
+        By the trapezoidal rule, divided by the span, so it is a mean score and has the score's
+        unit.  A faithful explanation has a low area for the order "most" and a high one for
+        "least".
         """
         f, s = self.fractions, self.scores
         trapezoids = np.diff(f) * (s[:, 1:] + s[:, :-1]) / 2
@@ -69,7 +70,7 @@ class FlippingCurve:
     def area_over(self) -> NDArray[np.float64]:
         """Area over each image's curve, shape (N,): AOPC of Samek et al. (2017).
 
-        (1 / S) sum_k (score_0 - score_k) over the S points of the curve, the first among them.
+        (1 / S) sum_k (score_0 - score_k) over the S points of the curve, including the first.
         """
         return np.asarray((self.scores[:, :1] - self.scores).mean(axis=1))
 
@@ -88,11 +89,12 @@ def pixel_flipping(
     seed: int = 0,
     batch_size: int = 250,
 ) -> FlippingCurve:
-    """Erase pixels in an order and record the score of each image's class.
+    """Erase pixels in a given order and record the score of each image's class.
 
     Parameters
     ----------
     model : Sequential
+        The network whose scores are recorded.
     images : array of float, shape (N, C, H, W)
         Pixels in [0, 1].
     classes : array of int, shape (N,)
@@ -105,14 +107,14 @@ def pixel_flipping(
         Shares of the H * W pixels erased at each point of the curve, ascending, in [0, 1];
         rounded to whole pixels.  57 from 0 to 1 if left out.
     baseline : float, "invert", or array
-        What an erased pixel becomes: a value; 1 - pixel, the flip that gave the measure its
-        name in Bach et al. (2015); or an array that broadcasts to the images.
+        The new value of an erased pixel: a number; "invert" for 1 - pixel, the flip that gave
+        the measure its name in Bach et al. (2015); or an array that broadcasts to the images.
     output : {"probability", "logit"}
         The score: softmax probability of the class, or its logit.
     threshold : float
         A pixel above it is ink, for the order "ink".
     seed : int
-        Of the orders' randomness.
+        Of the random orders.
     batch_size : int
         Images at a time.
 
@@ -136,7 +138,7 @@ def pixel_flipping(
     choice("output", output, OUTPUTS)
     shares = _check_fractions(FRACTIONS if fractions is None else fractions)
     erased = _replacement(pixels, baseline)
-    ranks = _ranks(pixel_order(pixels, attributions, order, threshold=threshold, seed=seed))
+    ranks = ranks_of(pixel_order(pixels, attributions, order, threshold=threshold, seed=seed))
     ranks = ranks.reshape(len(pixels), 1, *pixels.shape[2:])  # one for all channels
     size = pixels.shape[2] * pixels.shape[3]
     scores = np.empty((len(pixels), len(shares)))
@@ -160,13 +162,15 @@ def pixel_order(
     Parameters
     ----------
     images, attributions : arrays of float, shape (N, C, H, W)
+        Pixels in [0, 1], and the signed attribution of each; channels are added.
     order : {"most", "least", "random", "ink"}
-        Highest signed attribution first; lowest first; by chance; or the pixels with ink first,
-        by chance among them, then the background.  Equal attributions are ordered by chance, since
-        "as they come" would favour a corner of the image.
+        Highest signed attribution first; lowest first; random order; or pixels with ink first,
+        then the background, each in random order.  Equal attributions are ordered at random,
+        since reading order would favour a corner of the image.
     threshold : float
         A pixel above it is ink.
     seed : int
+        Of the random order.
 
     Returns
     -------
@@ -194,15 +198,15 @@ def pixel_order(
     return np.lexsort((chance, key), axis=1)
 
 
-def _ranks(order: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Turn round: the place of each pixel in its image's order, (N, H * W)."""
+def ranks_of(order: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The inverse of :func:`pixel_order`: the rank of each pixel in its image, (N, H * W)."""
     ranks = np.empty_like(order)
     np.put_along_axis(ranks, order, np.arange(order.shape[1])[None], axis=1)
     return ranks
 
 
 def _replacement(pixels: NDArray[Any], baseline: float | str | NDArray[Any]) -> NDArray[Any]:
-    """What erased pixels become, in the images' dtype; broadcasts to them."""
+    """The values of erased pixels, in the images' dtype; broadcasts to the images."""
     if isinstance(baseline, str):
         if baseline != "invert":
             raise ConfigError(f"baseline={baseline!r}: expected a number, 'invert', or an array")

@@ -34,7 +34,7 @@ def relevance_mass(
         True where relevance belongs, for example
         :func:`~minifbi.evaluate.masks.digit_mask`.
     part : {"positive", "absolute"}
-        Which relevance is counted; the published measure is for positive maps.
+        Which relevance counts; the published measure is for positive maps.
 
     Returns
     -------
@@ -62,15 +62,15 @@ def relevance_mass(
 def relevance_rank(attributions: ArrayLike, masks: ArrayLike) -> NDArray[np.float64]:
     """Relevance rank accuracy: of the K most relevant pixels, the share that is in the mask.
 
-    K is the number of pixels in the mask.  Where several pixels are equal at rank K, what a draw
-    among them would give in the mean is returned: no random number, and no corner of the
-    image is favoured.
+    K is the number of pixels in the mask.  If several pixels are tied at rank K, the result is
+    the expected value of a random choice among them, so no corner of the image is favoured.
 
     Parameters
     ----------
     attributions : array of float, shape (N, C, H, W)
         Signed; those of a pixel's channels are added.
     masks : array of bool, shape (N, H, W)
+        True where relevance belongs.
 
     Returns
     -------

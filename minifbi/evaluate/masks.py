@@ -22,8 +22,8 @@ class UnitGrid:
     """Where the units of a layer's maps lie in the image.
 
     The unit in row i and column j is centred on the pixel position
-    (start[0] + i * step[0], start[1] + j * step[1]); its cell is the rectangle of the size
-    `step` around it, so that cells tile and do not overlap, unlike receptive fields.
+    (start[0] + i * step[0], start[1] + j * step[1]).  Its cell is the rectangle of size `step`
+    around that position.  Unlike receptive fields, cells do not overlap.
 
     Attributes
     ----------
@@ -130,6 +130,7 @@ def pool_mask(
     Parameters
     ----------
     mask : ndarray of bool, shape (N, H, W)
+        One mask per image, True for example where there is ink.
     size : (h, w)
         Height and width of the layer's maps.
     grid : UnitGrid, optional

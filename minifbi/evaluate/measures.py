@@ -1,7 +1,7 @@
-"""What each number of the reports is: its formula, its source, and which way is said to be good.
+"""What each number of the reports means: its formula, its source, and which direction is better.
 
-Reports are plain dictionaries of floats.  Here stands, under the same names, what a table needs
-to say about them.
+Reports are plain dictionaries of floats.  The dictionaries below describe the same names, for
+example for the headings of a table.
 
 >>> EXPLANATION_MEASURES["complexity"].direction
 'lower'
@@ -35,8 +35,8 @@ class Measure:
     formula : str
         In plain text.
     direction : {"higher", "lower", "neither"}
-        Which way its source says that a network or an explanation is more interpretable;
-        "neither" for controls and facts.
+        The direction that its source calls more interpretable; "neither" for controls and
+        facts.
     source : str
         Authors and year; in full in the documentation.
     """

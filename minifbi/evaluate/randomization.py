@@ -1,8 +1,8 @@
 """Model-parameter randomisation: an explanation of a trained network must depend on its training.
 
-Layer by layer from the top, weights are replaced by fresh random ones, and each time the
-explanation is compared with that of the trained network.  If it stays the same when the network
-has forgotten everything, it explained something else, edges of the image perhaps.
+Layer by layer from the top, new random weights replace the trained ones.  After each layer the
+explanation is compared with that of the trained network.  If it stays the same although the
+network has lost its training, it explains something else, for example edges in the image.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Randomization:
         the network with layers[0] to layers[k] randomised.
     spearman, spearman_absolute, similarity : ndarray of float64, shape (L, N)
         Rank correlation of the signed and of the absolute attributions, and structural
-        similarity, of each image's explanation with the original.  NaN where one of the two is
-        not defined, and all of `similarity` for images smaller than its window, 11 x 11.
+        similarity, between each image's explanation and the original.  NaN where a number is
+        not defined; `similarity` is all NaN for images smaller than its window, 11 x 11.
     """
 
     layers: tuple[str, ...]
@@ -55,13 +55,14 @@ def randomization(
 ) -> Randomization:
     """Cascading randomisation from the top layer down, and the explanation's similarity.
 
-    Weights are drawn as at the start of training (He), everything of one dimension becomes 0,
-    as biases start.  Afterwards, also after an error, the model has its own parameters back:
-    the very arrays.
+    Weights are drawn as at the start of training (He); parameters of one dimension become 0, like
+    biases at the start.  Afterwards, also after an error, the model has its own parameters again:
+    the same arrays.
 
     Parameters
     ----------
     model : Sequential
+        The trained network.
     explainer : callable
         ``explainer(model, images, classes)`` returns attributions (N, C, H, W).
     images : array of float, shape (N, C, H, W)
@@ -69,6 +70,7 @@ def randomization(
     classes : array of int, shape (N,)
         Whose logit is explained, before and after.
     seed : int
+        Of the random weights.
 
     Returns
     -------
@@ -112,9 +114,9 @@ def randomization(
 
 @contextlib.contextmanager
 def parameters_kept(model: Layer) -> Iterator[None]:
-    """Change parameters for a while: at the end each one has its own array back.
+    """Give each parameter its own array back when the block ends.
 
-    Only for code that replaces ``parameter.data``; what writes *into* an array is not undone.
+    This undoes what replaces ``parameter.data``, not what writes *into* an array.
     """
     kept = [(p, p.data) for p in model.parameters().values()]
     try:

@@ -1,9 +1,8 @@
-"""ROAD, remove and debias: pixel removal that leaves no hole for the network to see.
+"""ROAD, remove and debias: pixel removal that leaves no visible hole.
 
-A pixel set to 0 may betray by its very absence what was there, and takes the image away from
-all that the network knows.  Rong et al. (2022) fill removed pixels by noisy linear imputation
-instead: each becomes the weighted mean of its eight neighbours, so that little can be read from
-the shape of what was removed.
+The shape of a region set to 0 may itself reveal the class, and the network has never seen such
+images.  Rong et al. (2022) fill removed pixels by noisy linear imputation instead: each becomes
+the weighted mean of its eight neighbours, so the shape of the removed region reveals little.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from minifbi.evaluate._common import (
     predict,
     score,
 )
-from minifbi.evaluate.flipping import _ranks, pixel_order
+from minifbi.evaluate.flipping import pixel_order, ranks_of
 from minifbi.layers import Sequential
 
 __all__ = ["RoadCurves", "linear_imputation", "road"]
@@ -46,7 +45,7 @@ FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 @dataclass(frozen=True)
 class RoadCurves:
-    """What is left when pixels are removed and imputed, most and least relevant first.
+    """Scores while pixels are removed and imputed, most or least relevant first.
 
     Attributes
     ----------
@@ -66,12 +65,12 @@ class RoadCurves:
 
     @property
     def difference(self) -> NDArray[np.float64]:
-        """Mean over the fractions of least - most, shape (N,): high if faithful, 0 by chance."""
+        """Mean of least - most over the fractions, shape (N,): high if faithful, 0 if random."""
         return np.asarray((self.least - self.most).mean(axis=1))
 
     @property
     def accuracy_difference(self) -> float:
-        """The same of the accuracies: -1 to 1."""
+        """The same difference of the accuracies: -1 to 1."""
         return float(self.least_correct.mean() - self.most_correct.mean())
 
 
@@ -92,18 +91,22 @@ def road(
     Parameters
     ----------
     model : Sequential
+        The network whose scores are recorded.
     images, attributions : arrays of float, shape (N, C, H, W)
         As in :func:`~minifbi.evaluate.flipping.pixel_flipping`; equal attributions are
-        ordered by chance.
+        ordered at random.
     classes : array of int, shape (N,)
+        The class of each image whose score is recorded.
     fractions : sequence of float
         Shares of the pixels removed, each in (0, 1).
     noise : float
         Standard deviation of the noise on imputed pixels, in units of a pixel.
     output : {"probability", "logit"}
+        The score: softmax probability of the class, or its logit.
     seed : int
         Of the noise and of the order among equals.
     batch_size : int
+        Images per forward pass.
 
     Returns
     -------
@@ -126,8 +129,8 @@ def road(
     shares = np.asarray(fractions, dtype=np.float64)
     if shares.ndim != 1 or not shares.size or not ((shares > 0) & (shares < 1)).all():
         raise ConfigError(
-            f"fractions={fractions!r}: expected shares of the pixels, each between 0 and 1; "
-            "where all are removed nothing is left to impute from"
+            f"fractions={fractions!r}: expected shares of the pixels, each above 0 and below 1, "
+            "so that some pixels are left to impute from"
         )
     noise = number("noise", noise, 0)
     rng = np.random.default_rng([seed, 1])
@@ -135,7 +138,7 @@ def road(
     scores: dict[str, NDArray[Any]] = {}
     correct: dict[str, NDArray[Any]] = {}
     for order in ("most", "least"):
-        ranks = _ranks(pixel_order(pixels, signed, order, seed=seed)).reshape(shape)
+        ranks = ranks_of(pixel_order(pixels, signed, order, seed=seed)).reshape(shape)
         scores[order] = np.empty((len(pixels), len(shares)))
         correct[order] = np.empty((len(pixels), len(shares)), dtype=bool)
         for point, share in enumerate(shares):
@@ -150,15 +153,16 @@ def road(
 
 
 def linear_imputation(images: ArrayLike, removed: ArrayLike) -> NDArray[Any]:
-    """Fill removed pixels: each is the weighted mean of its neighbours, removed ones too.
+    """Fill removed pixels: each becomes the weighted mean of its neighbours, removed ones included.
 
-    Direct neighbours weigh 1/6, diagonal ones 1/12; at the border the weights of those that exist
-    are scaled to 1.  That is a system of linear equations for the removed pixels x_p::
+    Direct neighbours have weight 1/6, diagonal ones 1/12; at the border the weights of the
+    neighbours that exist are scaled to sum to 1.  This is a linear system for the removed pixels
+    x_p::
 
         (sum_q w_pq) x_p - sum_(q removed) w_pq x_q = sum_(q kept) w_pq image_q
 
-    It is symmetric and positive definite as long as one pixel is kept, and in reading order all
-    its entries lie within W + 1 of the diagonal: one banded Cholesky factorisation solves it
+    The system is symmetric and positive definite if at least one pixel is kept.  In reading order
+    its entries lie within W + 1 of the diagonal, so one banded Cholesky factorisation solves it
     for many images.
 
     Parameters
@@ -183,7 +187,7 @@ def linear_imputation(images: ArrayLike, removed: ArrayLike) -> NDArray[Any]:
     if gone.all(axis=(1, 2)).any():
         raise ConfigError(
             f"image {int(gone.all(axis=(1, 2)).argmax())} has no pixel left to impute from; "
-            "keep at least one"
+            "expected at least one"
         )
     pieces = [slice(begin, begin + PIECE) for begin in range(0, len(pixels), PIECE)]
     filled = np.concatenate([_solve(pixels[piece], gone[piece]) for piece in pieces])

@@ -1,4 +1,4 @@
-"""Max-sensitivity: how much an explanation changes when the image hardly does."""
+"""Max-sensitivity: how much an explanation changes when the image hardly changes."""
 
 from __future__ import annotations
 
@@ -25,12 +25,14 @@ def max_sensitivity(
 ) -> NDArray[np.float64]:
     """Largest change of the explanation under small changes of the image, by sampling.
 
-    max over d with |d|_inf <= r of |E(x + d) - E(x)|_2, estimated from below by the largest of
-    some d drawn uniformly from the cube and cut so that x + d stays in [0, 1].
+    max over d with |d|_inf <= r of |E(x + d) - E(x)|_2.  The estimate, a lower bound, is the
+    largest value over random d, drawn uniformly from the cube and cut so that x + d stays in
+    [0, 1].
 
     Parameters
     ----------
     model : Sequential
+        The network that is explained.
     explainer : callable
         ``explainer(model, images, classes)`` returns attributions (N, C, H, W).
     images : array of float, shape (N, C, H, W)
@@ -40,11 +42,12 @@ def max_sensitivity(
     radius : float
         r, in units of a pixel.
     samples : int
-        How many d are tried; each costs one explanation.
+        Number of random d; each costs one explanation.
     relative : bool
         Divide by |E(x)|_2, so that explanations of different scale can be compared.  The
         published definition does not divide.
     seed : int
+        Of the random changes.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""How alike two explanations are: rank correlation and structural similarity, image by image."""
+"""How similar two explanations are: rank correlation and structural similarity per image."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ K1, K2 = 0.01, 0.03
 def spearman(first: ArrayLike, second: ArrayLike, absolute: bool = False) -> NDArray[np.float64]:
     """Spearman's rank correlation of two explanations, over the pixels of each image.
 
-    The correlation coefficient of the ranks; equal values share the mean of their ranks.
+    The correlation coefficient of the ranks; equal values get the mean of their ranks.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def structural_similarity(first: ArrayLike, second: ArrayLike) -> NDArray[np.flo
     Returns
     -------
     ndarray of float64, shape (N,)
-        1 for equal maps.  A map of zeros stays one.
+        1 for equal maps.  A map of zeros is not divided.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""Two numbers for "few carry much", over the rows of a matrix: Gini index and Hoyer sparsity.
+"""Two measures of sparsity over the rows of a matrix: Gini index and Hoyer sparsity.
 
-Both look at absolute values, do not change when all values are multiplied by a number, and are
-0 where all values are equal.  Activations and attributions are measured with the same two.
+Both use absolute values, do not change when all values are multiplied by the same number, and
+are 0 where all values are equal.  They serve for activations and for attributions.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ def gini_rows(values: NDArray[Any]) -> NDArray[np.float64]:
     Parameters
     ----------
     values : ndarray of float, shape (R, n)
+        R rows of n signed values; each row is measured by itself.
 
     Returns
     -------
@@ -60,6 +61,7 @@ def hoyer_rows(values: NDArray[Any]) -> NDArray[np.float64]:
     Parameters
     ----------
     values : ndarray of float, shape (R, n)
+        R rows of n signed values; each row is measured by itself.
 
     Returns
     -------

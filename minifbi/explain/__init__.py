@@ -1,11 +1,11 @@
-"""Explain what a trained network saw in an image: attributions by name.
+"""Explain a trained network's logits for an image: attributions by name.
 
 >>> from minifbi.explain import get_explainer
 >>> get_explainer("lrp-epsilon:0.05")
 LRP(rule='epsilon:0.05')
 
-An explainer is called with a model, images and classes, and returns the attribution of each
-class's logit to the pixels of its image.  ``python -m minifbi.explain`` draws them.
+An explainer takes a model, images and classes, and returns the attribution of each class's
+logit to the pixels of its image.  ``python -m minifbi.explain`` draws them.
 """
 
 from __future__ import annotations
@@ -70,10 +70,10 @@ def get_explainer(name: str, **options: Any) -> Explainer:
     Parameters
     ----------
     name : str
-        A name in :data:`EXPLAINERS`; those of LRP may carry the numbers of their rule, such as
-        ``"lrp-gamma:0.5"``.
+        A name in :data:`EXPLAINERS`.  After an LRP name a colon and the numbers of its rule may
+        follow, as in ``"lrp-gamma:0.5"``.
     **options
-        What the explainer takes, such as ``steps=100`` for ``"integrated-gradients"`` or
+        Arguments of the explainer, such as ``steps=100`` for ``"integrated-gradients"`` or
         ``gamma=0.5`` for ``"lrp-gamma"``.
 
     Returns

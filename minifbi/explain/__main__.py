@@ -25,8 +25,8 @@ def build_parser() -> Parser:
     """All arguments."""
     parser = Parser(
         prog=f"python -m {PROG}",
-        description="Draw which pixels spoke for a class, and which against it, in the eyes of a "
-        "trained network.",
+        description="Draw which pixels a trained network counts as evidence for a class, and which "
+        "against it.",
     )
     parser.add_argument(
         "checkpoint",
@@ -35,7 +35,7 @@ def build_parser() -> Parser:
         help="checkpoint.npz or best.npz of a run, or its folder",
     )
     parser.add_argument(
-        "--index", type=int, nargs="+", default=[0], metavar="N", help="images, by their place"
+        "--index", type=int, nargs="+", default=[0], metavar="N", help="images, by their index"
     )
     parser.add_argument("--split", choices=SPLITS, default="test", help="where the images are")
     parser.add_argument(
@@ -54,15 +54,15 @@ def build_parser() -> Parser:
         metavar="METHOD",
         help="an explainer, such as lrp-epsilon:0.05; may be repeated (default: lrp-0)",
     )
-    parser.add_argument("--list-methods", action="store_true", help="name them all, and stop")
+    parser.add_argument("--list-methods", action="store_true", help="print all methods and exit")
     parser.add_argument(
-        "--out", metavar="FILE", default="explanation.png", help="the picture to write"
+        "--out", metavar="FILE", default="explanation.png", help="the PNG file to write"
     )
     parser.add_argument(
         "--shared",
         choices=("none", "row", "column", "all"),
         default="none",
-        help="which heatmaps have one colour range together",
+        help="which heatmaps share one colour range",
     )
     parser.add_argument("--colorblind", action="store_true", help="purple and orange")
     parser.add_argument(
@@ -74,7 +74,7 @@ def build_parser() -> Parser:
         "--data-dir",
         metavar="DIR",
         default=argparse.SUPPRESS,
-        help="folder with the four IDX files, where it is not what the checkpoint says",
+        help="folder with the four IDX files, if it is not the one in the checkpoint",
     )
     parser.add_argument(
         "--backend", choices=("auto", *BACKEND_NAMES), default="auto", help="where it runs"
@@ -172,7 +172,7 @@ def explain(options: argparse.Namespace) -> int:
 
 
 def trained_with(options: Mapping[str, Any]) -> str:
-    """What a checkpoint's network was regularised with, as it stands above the picture."""
+    """The regularizer of a checkpoint's network, for the title of the picture."""
     from minifbi.training import TrainConfig
     from minifbi.training.config import describe_regularizer
 
@@ -188,7 +188,7 @@ def trained_with(options: Mapping[str, Any]) -> str:
 def pick(
     dataset: Dataset, split: str, indices: Sequence[int], dtype: Any
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """The images at these places, with their labels."""
+    """The images at these indices, with their labels."""
     part = getattr(dataset, split)
     for index in indices:
         if not 0 <= index < len(part):
@@ -201,7 +201,7 @@ def pick(
 
 
 def which_class(wanted: str, label: int, predicted: int, dataset: Dataset) -> int:
-    """The class that the user means."""
+    """The class that the user named."""
     if wanted in ("label", "predicted"):
         return label if wanted == "label" else predicted
     if wanted in dataset.class_names:

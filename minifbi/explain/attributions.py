@@ -46,8 +46,8 @@ class LRP(Explainer):
 class Gradient(Explainer):
     """d logit / d pixel, signed (Simonyan et al. 2014 show its magnitude).
 
-    It is the ratio with which LRP-0 arrives at the image.  That holds for the layers of
-    :mod:`minifbi.layers`; a layer of one's own may have a relevance that is not its gradient.
+    For the layers of :mod:`minifbi.layers` it equals the ratio that LRP-0 carries to the image.
+    A layer of your own may have a relevance that is not its gradient.
     """
 
     def explain(self, model: Layer, images: Floats, classes: NDArray[Any]) -> Floats:
@@ -58,7 +58,7 @@ class Gradient(Explainer):
 class GradientTimesInput(Explainer):
     """Pixel times gradient (Shrikumar et al. 2016).
 
-    In these networks it equals LRP-0: both are offered under their own names.
+    In these networks it equals LRP-0; each has its own name here.
     """
 
     def explain(self, model: Layer, images: Floats, classes: NDArray[Any]) -> Floats:
@@ -67,21 +67,21 @@ class GradientTimesInput(Explainer):
 
 @dataclass(frozen=True)
 class IntegratedGradients(Explainer):
-    """Mean gradient on the straight line from a baseline, times the way (Sundararajan et al. 2017).
+    """Mean gradient on the line from a baseline x', times (x - x') (Sundararajan et al. 2017).
 
     ::
 
         (x - x') * integral_0^1  d logit(x' + t (x - x')) / dx  dt
 
-    Complete: over all pixels it sums to logit(x) - logit(x'), up to the error of the sum that
-    stands for the integral, here the midpoint rule.
+    Complete: over all pixels it sums to logit(x) - logit(x'), up to the error of the midpoint
+    rule that approximates the integral.
 
     Parameters
     ----------
     steps : int
-        Points on the line.
+        Number of points on the line.
     baseline : float or array, shape (C, H, W)
-        x', by default a black image.
+        x', in pixel units; by default a black image.
     """
 
     steps: int = 50
@@ -106,12 +106,12 @@ class SmoothGrad(Explainer):
     Parameters
     ----------
     samples : int
-        Noisy copies.
+        Number of noisy copies.
     noise : float
         Standard deviation of the Gaussian noise, as a share of the image's range max - min.
     seed : int
-        Every image gets the same noise (times its range), so the result does not depend on
-        what else is in the batch.
+        Of the noise.  Every image gets the same noise times its range, so the result does not
+        depend on the other images of the batch.
 
     Raises
     ------
@@ -141,19 +141,20 @@ class SmoothGrad(Explainer):
 
 @dataclass(frozen=True)
 class Occlusion(Explainer):
-    """How far the logit falls where a patch hides the pixels (Zeiler and Fergus 2014).
+    """How far the logit falls when a patch hides the pixels (Zeiler and Fergus 2014).
 
-    Each pixel gets the mean of logit(image) - logit(image with the patch) over all the patches
-    that hide it.  The last patch in a row or column ends at the border, so every pixel is hidden.
+    Each pixel gets the mean of logit(image) - logit(image with the patch) over all patches
+    that hide it.  The last patch in a row or column ends at the border, so every pixel is hidden
+    at least once.
 
     Parameters
     ----------
     patch : int
         Height and width in pixels; all channels are hidden together.
     stride : int
-        From one patch to the next, at most `patch`.
+        Pixels from one patch to the next, at most `patch`.
     baseline : float or array, shape (C, H, W)
-        What stands in the patch.
+        Pixel values inside the patch.
 
     Raises
     ------
@@ -170,8 +171,8 @@ class Occlusion(Explainer):
         whole("stride", self.stride, 1)
         if self.stride > self.patch:
             raise ConfigError(
-                f"stride={self.stride}: expected at most patch={self.patch}, else some pixels "
-                "would never be hidden"
+                f"stride={self.stride}: expected at most patch={self.patch}, so that every pixel "
+                "is hidden"
             )
 
     def explain(self, model: Layer, images: Floats, classes: NDArray[Any]) -> Floats:
@@ -195,7 +196,7 @@ class Occlusion(Explainer):
 
 
 def baseline_for(baseline: Any, images: Floats) -> Floats:
-    """The baseline as an array of the images' dtype that can stand for one of them."""
+    """The baseline in the images' dtype, checked: a number or one image."""
     array = np.asarray(baseline, images.dtype)
     if array.ndim and array.shape != images.shape[1:]:
         raise ShapeError(

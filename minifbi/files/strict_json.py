@@ -1,9 +1,8 @@
-"""Read JSON from files that somebody else may have made.
+"""Read JSON from files that others may have made.
 
-Python's own reader accepts more than JSON, and some of it does harm later: ``NaN`` and
-``Infinity``, numbers so large that they become infinite, a key that stands twice (which one
-counts?), and text that no terminal or file can show.  All of that is refused here, before anything
-is done with the values.
+Python's own reader accepts more than JSON, and some of it causes errors later: ``NaN`` and
+``Infinity``, numbers so large that they become infinite, the same key twice, and text that no
+terminal or file can show.  This reader refuses all of that.
 """
 
 from __future__ import annotations
@@ -69,8 +68,8 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     Raises
     ------
     OSError
-        If there is no such file, it cannot be read, or it is no regular file: a pipe would be
-        waited for for ever.
+        If there is no such file, it cannot be read, or it is no regular file: reading a pipe
+        could wait forever.
     ValueError
         See :func:`parse_json`.
     """
@@ -83,7 +82,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 def check_regular(path: Path) -> None:
     """Raise OSError unless there is such a file, and it is not a pipe, a device or a folder.
 
-    To be called before opening it: opening a pipe waits until somebody writes into it.
+    Call it before opening the file: opening a pipe waits until another process writes to it.
     """
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))

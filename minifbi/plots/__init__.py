@@ -1,8 +1,8 @@
 """Figures of a training run, of one image, and of explanations, drawn without pyplot.
 
-pyplot keeps global state, so it is left alone: each function makes a Figure with
-its own canvas, which works without a screen and disturbs nobody.  To keep one, use
-:func:`save_figure`; a notebook shows it after ``%matplotlib inline``.
+pyplot keeps global state.  Here each function makes a Figure with its own canvas instead, which
+works without a screen and changes no other figure.  :func:`save_figure` writes one to a file; a
+notebook shows it after ``%matplotlib inline``.
 """
 
 from minifbi.plots.activations import plot_activations

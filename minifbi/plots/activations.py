@@ -1,4 +1,4 @@
-"""Activation and relevance maps of one image, in the manner of the paper's Fig. 2."""
+"""Activation and relevance maps of one image, in the style of the paper's Fig. 2."""
 
 from __future__ import annotations
 
@@ -36,24 +36,24 @@ def plot_activations(
     activation_max: Mapping[str, float] | None = None,
     colorblind: bool = False,
 ) -> Figure:
-    """Draw what the first convolutions see in an image, and how much of it counts.
+    """Draw the activation and relevance maps of the first convolutions for an image.
 
-    On top the image and its relevance, a_1^- summed over the channels.  Below, for
-    each convolution, all its activation maps after the ReLU (left) and the
-    relevance maps at the same place, before any pooling (right); a filter has the
-    same place in both.  Each layer has one colour range for all its activations,
-    from 0 to their maximum, and one for all its relevances, symmetric about 0.
+    The top shows the image and its relevance, a_1^- summed over the channels.  Below, each
+    convolution has all its activation maps after the ReLU (left) and the relevance maps at the
+    same point of the network, before any pooling (right); a filter has the same place on both
+    sides.  Each layer has one colour range for its activations, from 0 to their maximum, and one
+    for its relevances, symmetric about 0.
 
     Parameters
     ----------
     model : Sequential
-        With any number of convolutions, also none.
+        With any number of convolutions, or none.
     image : array, shape (C, H, W)
         Pixels in [0, 1].
     label : int, optional
         The true class; needed for ``start="target"``.
     layers : int
-        How many convolutions.
+        Number of convolutions shown, from the first.
     title : str, optional
         A line above the prediction.
     start : {"target", "predicted"}
@@ -67,8 +67,8 @@ def plot_activations(
     Returns
     -------
     Figure
-        An axes for each picture and each layer's tiles (two a layer), each with the
-        axes of its colour bar, except the image.  Their labels name them:
+        One axes per picture and two per layer.  All but the image also have an axes for
+        their colour bar.  Their labels are
         "input", "input relevance", "conv1 activation", "conv1 relevance", ...
 
     Raises

@@ -36,31 +36,32 @@ def plot_comparison(
 ) -> Figure:
     """Draw the activation maps of the first convolutions of two networks for one image.
 
-    As in the paper's Fig. 2: one row of tiles a layer, the first network at the left, the
-    second at the right, and in each layer one colour range for both, from 0 (green) to the
-    larger of the two maxima (red).
+    As in the paper's Fig. 2: one row of tiles per layer, the first network on the left, the
+    second on the right.  Both share one colour range per layer, from 0 (green) to the larger of
+    the two maxima (red).
 
     Parameters
     ----------
     models : mapping of str to Sequential
-        Two networks of the same layers, by what stands above them.
+        Two networks with the same layers; the keys are the headings above them.
     image : array, shape (C, H, W)
         Pixels in [0, 1].
     label : int
         The image's class.
     layers : int
-        How many convolutions.
+        Number of convolutions shown, from the first.
     normalization : {"none", "rms"}
-        "rms": each network's activations are divided by their root mean square over the
-        layer, for networks whose activations are of different size.
+        "rms" divides each network's activations by their root mean square over the layer, to
+        compare networks whose activations differ in size.
     title : str, optional
+        A line above the figure.
     colorblind : bool
         Viridis instead of green-red.
 
     Returns
     -------
     Figure
-        Two axes a layer, each with that of its colour bar.
+        Two axes per layer, each with the axes of its colour bar.
 
     Raises
     ------
@@ -70,14 +71,14 @@ def plot_comparison(
     """
     choice("normalization", normalization, ("none", "rms"))
     if len(models) != 2:
-        raise ConfigError(f"{len(models)} networks: expected two to compare")
+        raise ConfigError(f"{len(models)} networks: expected two, to compare them")
     found = [activation_maps(model, image, label, layers=layers) for model in models.values()]
     sides = [[_normalize(layer, normalization) for layer in maps.layers] for maps in found]
     shapes = [[(layer.name, layer.activation.shape) for layer in side] for side in sides]
     if shapes[0] != shapes[1] or not shapes[0]:
         raise ConfigError(
-            f"the networks' convolutions are {shapes[0]} and {shapes[1]}; expected the same, at "
-            "least one"
+            f"the networks' convolutions are {shapes[0]} and {shapes[1]}; expected the same "
+            "ones, at least one"
         )
     heights = [tiles_height(layer.activation.shape) for layer in sides[0]]
     heading = [title] if title else []

@@ -61,21 +61,21 @@ def plot_densities(
     colorblind: bool = False,
     seed: int = 0,
 ) -> Figure:
-    """Draw the density of the post-ReLU activations of each convolution, two networks each.
+    """Draw the densities of the post-ReLU activations of two networks, one panel per convolution.
 
-    Two rows: the values as they are, and divided by their root mean square
-    ("energy-normalised").  Many values are exactly 0, and a density of a lump has no height
-    of its own: it is the lump over the bandwidth.  Both networks therefore share one
-    bandwidth in each panel (Scott's rule on the wider of the two), and the share of
-    zeros is printed.
+    The upper row shows the values, the lower row the values divided by their root mean square
+    ("energy-normalised").  Many values are exactly 0, and the height of the density there is
+    their share divided by the bandwidth.  So both networks share one bandwidth in each panel
+    (Scott's rule on the wider of the two), and the share of zeros is printed.
 
     Parameters
     ----------
     conventional, proposed : mapping of str to ndarray
-        Activations by layer, of any shape, at least 0; the same layers in both.
+        Activations by layer, arrays of any shape, at least 0; the same layers in both.
     names : (str, str)
         For the legend.
     title : str, optional
+        A line above the figure.
     colorblind : bool
         Dashes for the second network, and orange for red.
     seed : int
@@ -84,7 +84,7 @@ def plot_densities(
     Returns
     -------
     Figure
-        Two rows of axes, a column a layer.
+        Two rows of axes, one column per layer.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def plot_densities(
     """
     if list(conventional) != list(proposed) or not conventional:
         raise ConfigError(
-            f"layers {list(conventional)} and {list(proposed)}: expected the same, at least one"
+            f"layers {list(conventional)} and {list(proposed)}: expected the same ones, at least 1"
         )
     rng = np.random.default_rng(seed)
     figure = new_figure(3.0 * max(2, len(conventional)) + 0.6, 6.9, layout="constrained")

@@ -25,15 +25,15 @@ BAR_GAP, BAR = 0.12, 0.13  # inches: a colour bar and the gap before it
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a figure as a PNG file, all of it or nothing.
+    """Write a figure as a PNG file, completely or not at all.
 
-    The file is written beside its final place and then moved there, so a reader
-    never sees half of it.  No date and no software version is stored in it: the
-    same figure gives the same bytes.
+    The file is written to a temporary name and then moved, so nobody reads half of it.
+    It stores no date and no software version: the same figure gives the same bytes.
 
     Parameters
     ----------
     figure : Figure
+        What to write, at 150 dots per inch.
     path : path
         Ends in ``.png``; its folder exists.
 
@@ -76,7 +76,7 @@ def largest(values: NDArray[Any]) -> float:
 
 
 def number(value: float) -> str:
-    """Three digits in at most seven letters: 0.015, or 1.5e-4 where zeros would fill the place."""
+    """Three digits in at most seven characters: 0.015, or 1.5e-4 for very small numbers."""
     text = f"{value:.3g}"
     if len(text) > 6 or "e" in text:
         digits, _, power = f"{value:.1e}".partition("e")

@@ -36,26 +36,27 @@ def plot_heatmaps(
     title: str | None = None,
     colorblind: bool = False,
 ) -> Figure:
-    """Draw a grid of heatmaps: a row for each image, a column for each method.
+    """Draw a grid of heatmaps: one row per image, one column per method.
 
     A heatmap shows an attribution summed over the channels.  Its colours are symmetric about 0:
-    white is 0, one colour speaks for the class, the other against it, and both end at the
-    same magnitude, which stands below the map.
+    white is 0, one colour is evidence for the class, the other against it.  Both end at the same
+    magnitude, which is printed below the map.
 
     Parameters
     ----------
     attributions : mapping of str to array, shape (N, C, H, W)
-        By the name of the method.
+        Signed attributions by the name of the method.
     images : array, shape (N, C, H, W), optional
         Pixels in [0, 1]; drawn at the left of each row.
     rows : sequence of N str, optional
-        What to write beside each row; lines may be broken.
+        Labels of the rows; they may have several lines.
     shared : {"none", "row", "column", "all"}
-        Which maps have one colour range together: none, those of an image, those of a
-        method, or all.  Only maps with one range can be compared by their colours.
+        Which maps share one colour range: none, those of an image, those of a method, or all.
+        Only maps with the same range can be compared by their colours.
     per_line : int
-        Tiles in a line; a row with more is continued on the next line.
+        Tiles per line; a row with more tiles continues on the next line.
     title : str, optional
+        A line above the figure.
     colorblind : bool
         Purple-orange instead of red-blue.  Both can be told apart by colour-blind readers; this
         one also stays apart in shades for those who see no red.
@@ -143,7 +144,7 @@ class _Grid(Page):
         return axes
 
     def label(self, row: int, text: str) -> None:
-        """What stands beside a row."""
+        """The text beside a row."""
         self.figure.text(
             EDGE / self.width,
             1 - (self._row_top(row) + self.tall / 2) / self.height,

@@ -1,4 +1,4 @@
-"""The three-step scheme as a drawing of a real network, in the manner of the paper's Fig. 1."""
+"""The three-step scheme as a drawing of a real network, in the style of the paper's Fig. 1."""
 
 from __future__ import annotations
 
@@ -36,9 +36,8 @@ def plot_scheme(
 ) -> Figure:
     """Draw the forward pass, the relevance pass, and the loss that joins them.
 
-    The drawing is made from the network: its functional layers, the shapes and the values
-    that one image gives them, the L1 terms of Eq. (3) and the losses of Eq. (4) are those
-    of this image.  Maps are shown as the mean over their channels, vectors as a strip.
+    All shapes, values, L1 terms of Eq. (3) and losses of Eq. (4) are computed from the network
+    and the image.  A map is drawn as the mean over its channels, a vector as a strip.
 
     Parameters
     ----------
@@ -47,7 +46,7 @@ def plot_scheme(
     image : array, shape (C, H, W)
         Pixels in [0, 1].
     label : int
-        The true class, with whose logit the relevance pass starts.
+        The true class; the relevance pass starts from its logit.
     fbi_weight : float
         lambda of Eq. (4).
     colorblind : bool

@@ -30,7 +30,7 @@ class Point:
     name : str
         The value of lambda, or a method.
     concentration : float
-        The Gini index of the activations, 0 to 1; NaN where nothing is active any more.
+        The Gini index of the activations, 0 to 1; NaN if a layer is 0 everywhere.
     accuracy : float
         0 to 1.
     """
@@ -56,14 +56,15 @@ def plot_tradeoff(
     others : sequence of Point
         Other methods, drawn in the right panel.
     title : str, optional
+        A line above the figure.
     concentration : str
-        What is meant by it, for the axes.
+        How concentration is measured, for the axis label.
 
     Returns
     -------
     Figure
         Three axes: accuracy over lambda, concentration over lambda, and both together.  Where
-        accuracies are far apart, their axes are even in the logarithm of the errors.
+        accuracies are far apart, their axes are logarithmic in the error rate.
 
     Raises
     ------
@@ -132,10 +133,9 @@ def plot_tradeoff(
 
 
 def _accuracy_axis(axes: Axes, accuracies: Sequence[float]) -> None:
-    """Accuracies in percent; where they are far apart, each step is as many times fewer errors.
+    """Accuracies in percent; if they are far apart, on a logarithmic axis of the error rate.
 
-    98.5 % and 99 % are then as far from each other as 10 % and 40 %: on an even axis a single
-    network that learnt nothing presses all the others into one point.
+    On a linear axis one network that learnt nothing would press all the others into one point.
     """
     percent = FuncFormatter(lambda value, _: f"{100 * value:.4g} %")
     axes.yaxis.set_major_formatter(percent)
@@ -158,7 +158,7 @@ def _accuracy_axis(axes: Axes, accuracies: Sequence[float]) -> None:
 
 
 def _apart(ticks: Sequence[float], ends: tuple[float, float]) -> list[float]:
-    """Ticks of which none stands nearer to the one above than a sixteenth of the axis."""
+    """Ticks that are at least a sixteenth of the axis apart."""
     top, bottom = (-math.log(1 - a) for a in ends)
     kept: list[float] = []
     for tick in sorted(ticks, reverse=True):

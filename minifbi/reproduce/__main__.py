@@ -27,7 +27,7 @@ def build_parser() -> Parser:
         prog=f"python -m {PROG}",
         description="Train conventional and FBI networks and the baselines over several seeds, "
         "measure them, and write every figure and table of the paper and a report that says "
-        "which of its claims hold. Interrupted, the same command goes on where it was.",
+        "which of its claims hold. After an interruption the same command continues.",
     )
     parser.add_argument(
         "--seeds",
@@ -64,11 +64,11 @@ def build_parser() -> Parser:
         "--fashion-dir",
         metavar="DIR",
         default=argparse.SUPPRESS,
-        help="folder with the IDX files of Fashion-MNIST (default: where it was downloaded to; "
-        "left out if it is not there)",
+        help="folder with the IDX files of Fashion-MNIST (default: the download folder; without "
+        "the files these runs are left out)",
     )
     parser.add_argument(
-        "--colorblind", action="store_true", help="colours that everybody can tell apart"
+        "--colorblind", action="store_true", help="colours for people with colour-vision deficiency"
     )
     parser.add_argument(
         "--threads", type=int, default=0, help="that compute; 0: as many as there are cores"
@@ -111,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 whole.run(Clock(step))
         except KeyboardInterrupt:
             print(
-                f"\n{PROG}: interrupted; what is finished is kept, the same command goes on",
+                f"\n{PROG}: interrupted; finished runs are kept, the same command continues",
                 file=sys.stderr,
             )
             return 130

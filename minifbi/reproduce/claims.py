@@ -1,7 +1,7 @@
-"""What the paper claims, said so that numbers can answer.
+"""The claims of the paper, in a form that numbers can support or contradict.
 
-The paper (Yoo, Kim and Kang 2019) leaves open how its measures are computed, so a claim has
-several readings.  Nothing here knows an outcome.
+The paper (Yoo, Kim and Kang 2019) does not say how its measures are computed, so a claim has
+several readings.  Nothing in this file depends on a result.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ class Reading:
     Attributes
     ----------
     label : str
-        For people.
+        The reading in words, for the report.
     kind, measure : str
         As in :class:`~minifbi.reproduce.results.Key`.
     direction : int
         1 if the claim says that FBI makes it larger, -1 if smaller.
     layers : tuple of str
-        Where: layers, or the explainer; empty: in every convolution.
+        Names of layers, or of the explainer; empty for every convolution.
     """
 
     label: str
@@ -43,9 +43,11 @@ class Claim:
     Attributes
     ----------
     title : str
+        The claim in a few words, as the report's tables show it.
     source : str
-        Where the paper says it, and in which words.
+        The place in the paper, and its words.
     readings : tuple of Reading
+        The ways to measure it.
     """
 
     title: str

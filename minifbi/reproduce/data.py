@@ -1,12 +1,18 @@
-"""The data sets of a reproduction, loaded once, cut to the number of images asked for."""
+"""The data sets of a reproduction, loaded once and cut to the requested number of images."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from minifbi.datasets import Dataset, Split, load_dataset, load_fashion_mnist, load_idx_folder
-from minifbi.datasets._known import FASHION_MNIST_SHA256
+from minifbi.datasets import (
+    Dataset,
+    Split,
+    cache_folder,
+    load_dataset,
+    load_fashion_mnist,
+    load_idx_folder,
+)
 from minifbi.errors import DataError
 from minifbi.reproduce.settings import Settings
 from minifbi.training import TrainConfig
@@ -31,7 +37,7 @@ class Data:
         Raises
         ------
         DataError
-            If it is not there.
+            If its files are not on this machine.
         """
         name = config.dataset
         if name not in self.loaded:
@@ -59,15 +65,12 @@ class Data:
         -------
         dataset : Dataset or None
         why : str
-            If None: what was looked for.
+            If the data set is None, the folder in which the files were expected.
         """
         if self.settings.fashion_dir is not None:
             return load_idx_folder(self.settings.fashion_dir, name="fashion-mnist"), ""
-        import pooch
-
-        root = os.environ.get("MINIFBI_CACHE_DIR") or pooch.os_cache("minifbi")
-        folder = Path(os.path.expanduser(root)) / "fashion-mnist"
-        if all((folder / name).is_file() for name in FASHION_MNIST_SHA256):
+        folder = cache_folder() / "fashion-mnist"
+        if len(list(folder.glob("*-ubyte.gz"))) == 4:  # all that is downloaded
             return load_fashion_mnist(progress=False), ""
         return None, (
             f"Fashion-MNIST was not on this machine (looked for in {_shown(folder)}); give its "
@@ -77,7 +80,7 @@ class Data:
 
 
 def _shown(folder: Path) -> str:
-    """A folder for a report that others read: the home folder is a tilde."""
+    """The folder's name for a report: ~ replaces the home folder, which names the user."""
     home = Path(os.path.expanduser("~"))
     return f"~/{folder.relative_to(home)}" if folder.is_relative_to(home) else str(folder)
 

@@ -44,10 +44,10 @@ class Experiment:
     method : str
         How it is regularised: a name of :data:`METHODS` or :data:`DECOY_METHODS`.
     setting : str
-        What distinguishes it within its group, for example "start = logits"; empty where
-        the method says it all.
+        What distinguishes it within its group, for example "start = logits"; empty if
+        the method alone does.
     config : TrainConfig
-        Two experiments of the same configuration are one run.
+        Its options; two experiments with the same options share one run.
     """
 
     group: str
@@ -62,21 +62,23 @@ class Experiment:
 
     @property
     def label(self) -> str:
-        """For people: the group, what is special, the seed."""
+        """Group, setting and seed, for progress lines."""
         comparison = self.group not in (LAMBDA, ABLATION)
         parts = (self.group, self.setting, self.method if comparison else "", f"seed {self.seed}")
         return ", ".join(part for part in parts if part)
 
 
 def with_method(config: TrainConfig, method: str, l1_weight: float | None = None) -> TrainConfig:
-    """The configuration with one of the methods, each with its default weight but for L1.
+    """The configuration with one of the methods; all but L1 have their default weight.
 
     Parameters
     ----------
     config : TrainConfig
+        The options that all methods share.
     method : str
+        A regularizer's name: "none", "fbi", "l1", ...
     l1_weight : float or None
-        Of the method "l1"; None is its default.
+        Weight of the method "l1"; None for its default.
 
     Returns
     -------
@@ -87,12 +89,14 @@ def with_method(config: TrainConfig, method: str, l1_weight: float | None = None
 
 
 def base_config(settings: Settings, seed: int, **options: object) -> TrainConfig:
-    """What all runs share.
+    """The options that all runs share.
 
     Parameters
     ----------
     settings : Settings
+        Gives the epochs and the gate's interval.
     seed : int
+        Of the initial weights and of the order of the batches.
     **options
         Fields of the configuration.
 
@@ -114,8 +118,9 @@ def cost(config: TrainConfig, images: int) -> float:
     Parameters
     ----------
     config : TrainConfig
+        The run's options.
     images : int
-        In the training split.
+        Number of images in the training split.
 
     Returns
     -------
@@ -133,16 +138,17 @@ def plan(settings: Settings, l1_weight: float | None, fashion: bool) -> list[Exp
     Parameters
     ----------
     settings : Settings
+        How many seeds, values and ablations.
     l1_weight : float or None
-        See :mod:`minifbi.reproduce.matching`; None as long as it is not known.
+        From :mod:`minifbi.reproduce.matching`; None while it is not known.
     fashion : bool
-        Whether Fashion-MNIST is there.
+        Whether Fashion-MNIST is available.
 
     Returns
     -------
     list of Experiment
-        For every seed first the pair that the paper compares, so that an interrupted
-        reproduction has whole pairs.
+        Each seed begins with the two runs that the paper compares, so that an interrupted
+        reproduction has complete pairs.
     """
     runs: list[Experiment] = []
 

@@ -36,10 +36,13 @@ def draw_paper_figures(
     Parameters
     ----------
     store : Store
+        Holds the two trained networks.
     settings : Settings
+        Says on how many test images activations are measured.
     out : Path
+        Folder for the PNG files.
     colorblind : bool
-        Colours that people with colour-vision deficiency tell apart.
+        Use colours that people with colour-vision deficiency can tell apart.
 
     Returns
     -------
@@ -92,7 +95,7 @@ def draw_paper_figures(
 
 
 def draw_lambda(results: Results, out: Path) -> dict[str, str]:
-    """Accuracy against concentration for every lambda, with the other methods beside.
+    """Accuracy against concentration for every lambda, beside the other methods.
 
     Returns
     -------

@@ -1,8 +1,8 @@
 """The weight of the L1 penalty at which activations are, on average, as small as with FBI.
 
-An L1 penalty on activations is the plain form of what the FBI loss does (the loss is such a
-penalty, weighted by the distance of the gradient from 1).  The two can only be compared
-at the same strength, so the weight is searched, on the validation split.
+The FBI loss is an L1 penalty on activations, weighted by the distance of the gradient from 1.
+To compare it fairly with a plain L1 penalty, both must have the same strength.  So the weight of
+the plain penalty is searched on the validation split.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ TOLERANCE = 0.05
 
 
 def mean_activation(model: Sequential, split: Split, limit: int) -> float:
-    """Mean of all post-ReLU activations of the convolutions, every unit of every map alike.
+    """Mean of all post-ReLU activations of the convolutions, each unit with the same weight.
 
     Parameters
     ----------
     model : Sequential
+        The trained network.
     split : Split
+        The images.
     limit : int
-        Only the first so many images.
+        Use only the first `limit` images.
 
     Returns
     -------
@@ -42,29 +44,29 @@ def mean_activation(model: Sequential, split: Split, limit: int) -> float:
 def search_weight(
     target: float, measure: Callable[[float], float], start: float, runs: int
 ) -> tuple[float, list[dict[str, float]]]:
-    """Find the weight at which a falling quantity has a target value.
+    """Find the weight at which a quantity that falls with the weight has a target value.
 
-    Works on logarithms, where mean activation falls nearly on a straight line: after a first
-    weight a second one on the side of the target, then the secant through the two
-    nearest points.
+    The search works on logarithms, where the mean activation is nearly linear: after `start` it
+    tries a second weight on the side of the target, then the secant method with the two nearest
+    points.
 
     Parameters
     ----------
     target : float
-        Positive.
+        The wanted value, above 0.
     measure : callable
-        The quantity at a weight; one training run each.
+        Takes a weight and returns the quantity; each call costs a training run.
     start : float
         The first weight.
     runs : int
-        At most so many weights are tried.
+        Largest number of weights to try.
 
     Returns
     -------
     weight : float
-        The nearest of those tried.
+        The tried weight whose quantity is nearest to the target.
     tried : list of dict
-        "weight", "value" and "error", the share by which it misses the target.
+        For each: "weight", "value" and "error", the relative difference from the target.
     """
     tried: list[dict[str, float]] = []
     weight = start

@@ -36,18 +36,21 @@ FROM_RESULT = ("test_accuracy", "val_accuracy", "test_loss", "fbi_loss", "gate_s
 
 
 def measure(store: Store, experiment: Experiment, settings: Settings) -> list[Value]:
-    """All numbers of one run: trained, measured, or found where that was done before.
+    """All numbers of one run; what an earlier call computed is read from its files.
 
     Parameters
     ----------
     store : Store
+        Trains the run and remembers its measures.
     experiment : Experiment
+        Which run.
     settings : Settings
+        On how many images, and with which explainers.
 
     Returns
     -------
     list of Value
-        Of a run that diverged only "diverged", which is 1.
+        For a run that diverged only "diverged", which is 1.
     """
     return [Value(experiment, key, value) for key, value in _numbers(store, experiment, settings)]
 

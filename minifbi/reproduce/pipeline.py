@@ -1,4 +1,4 @@
-"""The whole: train what the plan says, measure it, write the report."""
+"""The whole reproduction: train the planned runs, measure them, write the report."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ACTIVATION_COST = 0.1
 
 @dataclass
 class Clock:
-    """Estimates the time of runs from what finished ones took.
+    """Estimates the time of runs from the time of finished ones.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class Clock:
     done_seconds: float = 0.0
 
     def learn(self, steps: float, seconds: float) -> None:
-        """A run of `steps` conventional steps took so long."""
+        """Note that a run worth `steps` conventional steps took `seconds`."""
         self.done_cost += steps
         self.done_seconds += seconds
         if self.done_cost > 200:  # fewer say little: the first run compiles
@@ -75,14 +75,16 @@ def time_step(data: Data) -> float:
 
 
 class Reproduction:
-    """One out folder and everything that happens in it.
+    """A reproduction and its folder.
 
     Parameters
     ----------
     settings : Settings
+        The size of the reproduction.
     out : Path
+        Folder for runs, measures, figures and the report.
     say : callable
-        Gets lines about what is going on.
+        Takes one line of progress as text.
     """
 
     def __init__(self, settings: Settings, out: Path, say: Say) -> None:
@@ -96,7 +98,7 @@ class Reproduction:
 
     # ---- the plan ------------------------------------------------------------------------
     def experiments(self) -> list[Experiment]:
-        """The plan, with the L1 weight as far as it is known."""
+        """The plan, with the L1 weight if it is known."""
         weight = self.matching.get("weight")
         return plan(self.settings, weight, self.fashion)
 
@@ -105,7 +107,7 @@ class Reproduction:
         return cost(experiment.config, len(self.data(experiment.config).train))
 
     def measuring_seconds(self, experiment: Experiment, step: float) -> float:
-        """What measuring takes, roughly."""
+        """A rough estimate of the time for measuring, in seconds."""
         s = self.settings
         steps = ACTIVATION_COST * s.activation_images
         if experiment.group == MAIN:
@@ -113,7 +115,7 @@ class Reproduction:
         return steps * step
 
     def describe_plan(self, step: float) -> str:
-        """The plan as text: how many runs of what, and how long they take here."""
+        """The plan as text: the runs of each group, and how long they take here."""
         lines = [f"a conventional step takes {1000 * step:.0f} ms here (batch of 128)"]
         experiments = self.experiments()
         seen: set[TrainConfig] = set()
@@ -173,7 +175,7 @@ class Reproduction:
         return seconds
 
     def gather(self) -> int:
-        """Take the numbers of the runs that are finished; return how many are not."""
+        """Read the numbers of the finished runs; return how many are not finished."""
         missing = 0
         self.recall_matching()
         for experiment in self.experiments():
@@ -210,7 +212,7 @@ class Reproduction:
         write_json(self.out / "matching.json", self.matching)
 
     def recall_matching(self) -> None:
-        """The search again, as far as its runs are finished: it always takes the same way."""
+        """Repeat the search from its finished runs: it is deterministic."""
         base = self.experiments()[0].config
         done = self.store.result(with_method(base, "fbi")) is not None
         path = self.out / "matching.json"
@@ -223,12 +225,12 @@ class Reproduction:
 
 
 def duration(seconds: float) -> str:
-    """For people: seconds below two minutes, else minutes."""
+    """A time as text: seconds below two minutes, else minutes."""
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 def machine() -> Mapping[str, str]:
-    """What the numbers were made with."""
+    """Versions and processor, for the report."""
     from minifbi.backends import get_backend
 
     return {

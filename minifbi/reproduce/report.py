@@ -43,14 +43,16 @@ def write_report(results: Results, facts: Facts, out: Path) -> list[Judgement]:
     Parameters
     ----------
     results : Results
+        All numbers of all runs.
     facts : Facts
+        Further content of the report.
     out : Path
-        Holds the pictures already.
+        The folder to write to; it already holds the pictures.
 
     Returns
     -------
     list of Judgement
-        The verdicts, as they stand in the report.
+        The verdicts, in the order of the report.
     """
     groups = (MAIN, DECOY, NETWORKS, FASHION)
     write_text(out / "table1.csv", csv_text(table1_rows(results)))

@@ -1,4 +1,4 @@
-"""All numbers of a reproduction, and means and differences of them."""
+"""All numbers of a reproduction, with means and differences."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ class Key:
     kind : str
         "training", "activation", "explanation" or "confounder".
     measure : str
+        The measure's name, for example "gini" or "test_accuracy".
     layer : str
-        For activations a convolution's name or "all"; for explanations the explainer's
-        name; else empty.
+        The convolution's name or "all" for activations, the explainer's name for
+        explanations, otherwise empty.
     """
 
     kind: str
@@ -45,7 +46,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Value:
-    """One number of one run; None where it is not defined."""
+    """One number of one run; None if it is not defined."""
 
     experiment: Experiment
     key: Key
@@ -58,6 +59,7 @@ class Results:
     Parameters
     ----------
     values : iterable of Value
+        The numbers, in any order.
     """
 
     def __init__(self, values: Iterable[Value]) -> None:
@@ -92,7 +94,7 @@ class Results:
         return list(dict.fromkeys((e.method, e.setting) for e in found if e.group == group))
 
     def keys(self, kind: str, group: str = MAIN) -> list[Key]:
-        """What was measured, of one kind, in the order in which it was."""
+        """The measures of one kind, in the order of measuring."""
         found = (v for v in self.values if v.experiment.group == group)
         return list(dict.fromkeys(v.key for v in found if v.key.kind == kind))
 
@@ -106,7 +108,7 @@ COLUMNS = ("group", "setting", "method", "model", "dataset", "seed", "kind", "me
 
 
 def read_values(path: str | Path) -> Results:
-    """Read ``values.csv`` of a reproduction, to ask it questions of one's own.
+    """Read ``values.csv`` of a reproduction, for an analysis of your own.
 
     Parameters
     ----------
@@ -116,13 +118,13 @@ def read_values(path: str | Path) -> Results:
     Returns
     -------
     Results
-        Its numbers have the six digits of the file.  The configurations of its experiments
-        know the network, the data set and the seed; everything else is at its default.
+        The numbers have the six digits of the file.  The configurations of the experiments
+        hold the network, the data set and the seed; all other options have their defaults.
 
     Raises
     ------
     DataError
-        If the file is not such a one.
+        If the file is not a values.csv.
     OSError
         If it cannot be read.
     """

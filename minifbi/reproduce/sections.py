@@ -55,7 +55,7 @@ NOT_SHOWN = (
     "variance_max",
     "zero_attributions",
 )
-"""Measures that stand in the CSV only: their inverses are shown, or they are facts."""
+"""Measures that only the CSV files show; the tables show their inverses, or omit plain facts."""
 
 MARKS = (
     "Mean ± standard deviation over the seeds; the test accuracy stands beside each method. "
@@ -66,24 +66,26 @@ MARKS = (
 
 @dataclass(frozen=True)
 class Facts:
-    """What the report says beside the numbers.
+    """The content of the report beside the numbers.
 
     Attributes
     ----------
     command : str
-        The command that makes the report again.
+        The command that writes the report again.
     machine : mapping of str to str
         Versions, processor, time.
     settings : Settings
+        The size of the reproduction.
     quick : bool
+        Whether it was a quick one, whose numbers are no results.
     captions : mapping of str to str
-        The pictures that were drawn, with their captions.
+        Captions of the pictures, by file name.
     matching : mapping
-        The search for the L1 weight; empty if it was not made.
+        The search for the L1 weight; empty if there was none.
     fashion : str
         Why there is no Fashion-MNIST; empty if there is.
     missing : int
-        Runs of the plan that are not finished.
+        Number of runs of the plan that are not finished.
     """
 
     command: str
@@ -243,7 +245,7 @@ def _confounder_titles(settings: Settings) -> dict[Key, str]:
 
 
 def titles(kind: str, measures: Mapping[str, Measure], layer: str = "") -> dict[Key, str]:
-    """What the lines of a table are called: the measure, and for explanations its better side."""
+    """Row labels of a table: the measure, and for explanations its better direction."""
     named = {}
     for name, measure in measures.items():
         if name in NOT_SHOWN:

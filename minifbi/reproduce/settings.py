@@ -1,4 +1,4 @@
-"""How large a reproduction is to be."""
+"""The size of a reproduction."""
 
 from __future__ import annotations
 
@@ -8,45 +8,47 @@ from pathlib import Path
 from minifbi.arguments import whole
 
 LARGEST = {"seeds": 1000, "epochs": 1_000_000}
-"""More would be planned, run by run, until the memory is full."""
+"""Larger plans would fill the memory, since every run is planned at the start."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The size of the whole.
+    """The size of a reproduction.
 
     Attributes
     ----------
     seeds : int
-        Seeds 0, 1, ... of the main comparison.
+        Number of seeds of the main comparison: 0, 1, ...
     side_seeds : int
-        Of Decoy-MNIST, Fashion-MNIST and the other networks.
+        Number of seeds for Decoy-MNIST, Fashion-MNIST and the other networks.
     ablation_seeds : int
-        Of the ablations and of lambda.
+        Number of seeds for the ablations and for each lambda.
     epochs : int
+        Passes over the training images in each run.
     gate_interval : int
-        Updates between two looks at the validation accuracy before the gate.
+        Updates between two measurements of the validation accuracy before the gate opens.
     train, validation, test : int or None
-        At most so many images of each split; None: all.
+        Largest number of images used of each split; None for all.
     activation_images : int
-        Test images on which activations are measured.
+        Number of test images on which activations are measured.
     explanation_images : int
-        Test images whose explanations are measured.
+        Number of test images whose explanations are measured.
     explainer : str
-        The explanation that is measured in every way, a name of
+        The explanation to which all measures apply, a name of
         :data:`minifbi.explain.EXPLAINERS`.  LRP-0 is the paper's own relevance.
     second_explainer : str
-        One whose concentration and place are measured too: LRP-0 is proportional to the
-        pixel, so on a black background it is 0 whatever the network does.
+        An explanation to which only the measures of concentration and localization apply.
+        It is needed because LRP-0 is proportional to the pixel, so it is 0 on a black
+        background for every network.
     lambdas : tuple of float
-        Weights of the FBI loss, beside 0 and 0.001, for the curve of accuracy against
+        Weights of the FBI loss, in addition to 0 and 0.001, for the curve of accuracy against
         concentration.
     searches : int
-        Runs that the search for the L1 weight may take.
+        Largest number of runs in the search for the L1 weight.
     thorough : bool
-        All values of each ablation, not one of each.
+        Whether to run all values of each ablation, or one of each.
     fashion_dir : Path or None
-        Folder with the IDX files of Fashion-MNIST; None: where it was downloaded to.
+        Folder with the IDX files of Fashion-MNIST; None for the download folder.
     """
 
     seeds: int = 5
@@ -75,18 +77,19 @@ class Settings:
 
 
 def quick(seeds: int | None, epochs: int | None, fashion_dir: Path | None) -> Settings:
-    """Everything once, in less than 5 minutes on two cores, on a part of the images.
+    """Everything once, on a part of the images, in less than 5 minutes on two cores.
 
     Parameters
     ----------
     seeds, epochs : int or None
-        None: 2 of each.
+        Number of seeds, and of epochs per run; None for 2.
     fashion_dir : Path or None
+        See :class:`Settings`.
 
     Returns
     -------
     Settings
-        The numbers that come out show that all works.  They are no results.
+        The resulting numbers show that everything works.  They are not results.
     """
     return Settings(
         seeds=2 if seeds is None else seeds,

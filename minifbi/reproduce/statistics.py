@@ -1,4 +1,4 @@
-"""Means over seeds, paired differences, and how sure one can be of them."""
+"""Means over seeds, and paired differences with confidence intervals."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 ROUNDING = 1e-12
-"""Numbers of which one is another but for so small a share of it are the same number: the
-order of a sum decides no claim."""
+"""Two numbers whose relative difference is smaller count as equal, so that the order of a sum
+decides no claim."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Summary:
     spread : float
         Standard deviation of the sample (n - 1 below); NaN for fewer than 2 values.
     count : int
+        Number of values, n.
     """
 
     mean: float
@@ -32,11 +33,12 @@ class Summary:
 
 
 def summarize(values: Sequence[float | None]) -> Summary:
-    """Mean and spread of the values that are there.
+    """Mean and spread of the known values.
 
     Parameters
     ----------
     values : sequence of float or None
+        One per seed; None, NaN and infinity are left out.
 
     Returns
     -------
@@ -58,10 +60,11 @@ class Difference:
     Attributes
     ----------
     mean : float
+        The mean of the differences, the middle of the interval.
     low, high : float
-        Ends of the interval; infinite for a single pair, which says nothing of the spread.
+        Ends of the interval; infinite for a single pair, whose spread is unknown.
     count : int
-        Pairs.
+        Number of pairs.
     """
 
     mean: float
@@ -88,20 +91,19 @@ def paired_difference(
     interval is m -/+ t s / sqrt(n), where t is the quantile of Student's distribution with
     n - 1 degrees of freedom (Student, "The probable error of a mean", Biometrika 1908).
     Runs of the same seed share the initial weights and the order of the images, so
-    pairing takes out what the seed does to both.
+    pairing removes the effect of the seed.
 
     Parameters
     ----------
     ours, theirs : mapping of seed to number
-        Seeds that one of them lacks, and values that are None or not finite, are left out.
+        Seeds that are missing in one, and values that are None or not finite, are left out.
     confidence : float
-        0.95 for an interval that covers the true mean 19 times in 20, one comparison taken
-        by itself.
+        Probability that the interval of a single comparison covers the true mean.
 
     Returns
     -------
     Difference
-        NaN for no common seed.
+        NaN if there is no common seed.
     """
     from scipy.stats import t
 

@@ -1,12 +1,12 @@
-"""A run is trained once and a measure is taken once, also if the machine fails in between.
+"""Trains each run once and takes each measure once, also if the machine fails in between.
 
 ::
 
     OUT/runs/NAME-1a2b3c4d/             a run folder as `python -m minifbi.train` makes it
-    OUT/runs/NAME-1a2b3c4d/measured/    one JSON file a measure, with what was measured
+    OUT/runs/NAME-1a2b3c4d/measured/    one JSON file per measure
 
 The folder's name ends with a checksum of the configuration and of the numbers of images,
-so a run of other options is another folder.  Each file appears whole or not at all.
+so a run with other options has another folder.  Each file appears complete or not at all.
 """
 
 from __future__ import annotations
@@ -37,11 +37,12 @@ DIVERGED = "diverged.json"
 
 
 def plain(value: Any) -> Any:
-    """As JSON can hold it: NumPy numbers become Python's, what is not finite becomes None.
+    """Convert a value for JSON: NumPy numbers become Python's, NaN and infinity become None.
 
     Parameters
     ----------
     value : object
+        Numbers, texts, arrays, and lists and mappings of them.
 
     Returns
     -------
@@ -62,11 +63,12 @@ def plain(value: Any) -> Any:
 
 
 def checksum(value: Any) -> str:
-    """Eight letters that stand for a JSON value.
+    """Eight hexadecimal digits that identify a JSON value.
 
     Parameters
     ----------
     value : object
+        What :func:`plain` takes; equal values have equal checksums.
 
     Returns
     -------
@@ -82,9 +84,9 @@ class Store:
     Parameters
     ----------
     root : Path
-        The out folder.
+        The folder of the reproduction.
     data : callable
-        Gives the data set of a configuration.
+        Takes a configuration and returns its data set.
     """
 
     def __init__(self, root: Path, data: Callable[[TrainConfig], Dataset]) -> None:
@@ -96,11 +98,12 @@ class Store:
         return dataclasses.replace(config, backend=get_backend(config.backend).name)
 
     def key(self, config: TrainConfig) -> dict[str, Any]:
-        """All that the run's outcome depends on, beside the program.
+        """Everything that the run's outcome depends on, except the program itself.
 
         Parameters
         ----------
         config : TrainConfig
+            The run's options.
 
         Returns
         -------
@@ -111,11 +114,12 @@ class Store:
         return {"config": self._resolve(config).to_dict(), "images": sizes}
 
     def folder(self, config: TrainConfig) -> Path:
-        """The run's folder; its name says what is in it.
+        """The run's folder, whose name contains the main options.
 
         Parameters
         ----------
         config : TrainConfig
+            The run's options.
 
         Returns
         -------
@@ -127,12 +131,13 @@ class Store:
     def result(self, config: TrainConfig) -> dict[str, Any] | None:
         """The numbers of a finished run, or None.
 
-        A run that diverged is finished too: it would diverge again.  It has the key
-        "diverged", with the reason.
+        A run that diverged counts as finished, since it would diverge again.  Its result has the
+        key "diverged" with the reason.
 
         Parameters
         ----------
         config : TrainConfig
+            The run's options.
 
         Returns
         -------
@@ -145,11 +150,12 @@ class Store:
         return None
 
     def train(self, config: TrainConfig) -> dict[str, Any]:
-        """Train, or go on with an interrupted run, or find the finished one.
+        """Train a run, continue an interrupted one, or return the result of a finished one.
 
         Parameters
         ----------
         config : TrainConfig
+            The run's options.
 
         Returns
         -------
@@ -178,6 +184,7 @@ class Store:
         Parameters
         ----------
         config : TrainConfig
+            The run's options.
 
         Returns
         -------
@@ -195,18 +202,18 @@ class Store:
         options: Mapping[str, Any],
         measure: Callable[[], Any],
     ) -> Any:
-        """A measure of a run: from its file, or taken now and written there.
+        """A measure of a run, from its file if there is one; otherwise computed and written.
 
         Parameters
         ----------
         config : TrainConfig
-            Of a finished run.
+            The options of a finished run.
         what : str
             The measure's name.
         options : mapping
-            Everything that it depends on beside the run; other options are another file.
+            Everything else that the measure depends on; other options have another file.
         measure : callable
-            Takes it; gives JSON or NumPy numbers.
+            Computes it, without arguments; returns JSON or NumPy numbers.
 
         Returns
         -------
@@ -225,17 +232,14 @@ class Store:
 
 
 def read_own(path: Path, good: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """A JSON object that we have written, or that somebody put in its place.
+    """Read and check a JSON object that this program wrote and others may have changed.
 
     Parameters
     ----------
     path : Path
+        The file.
     good : callable
-        Whether it holds what it should.
-
-    Parameters
-    ----------
-    path : Path
+        Says whether the object holds what it should.
 
     Returns
     -------
@@ -244,18 +248,18 @@ def read_own(path: Path, good: Callable[[dict[str, Any]], bool]) -> dict[str, An
     Raises
     ------
     DataError
-        If it does not, or is not JSON, or cannot be read.
+        If the file cannot be read, is not JSON, or does not hold what it should.
     """
     try:
         found = read_json(path)
     except (OSError, ValueError) as error:
         raise DataError(
-            f"{path} is damaged ({error}); delete it, and it will be made again"
+            f"{path} is damaged ({error}); delete it, and the command makes it again"
         ) from error
     if not isinstance(found, dict) or not good(found):
         raise DataError(
-            f"{path} is damaged (it does not hold what it should); delete it, and it will be "
-            "made again"
+            f"{path} is damaged (it does not hold what it should); delete it, and the command "
+            "makes it again"
         )
     return found
 

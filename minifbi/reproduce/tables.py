@@ -20,7 +20,7 @@ PAPER = {  # Table 1 as printed: conventional, relevance
 }
 PAPER_LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5")
 
-READINGS = {  # of each row of Table 1: what may be meant
+READINGS = {  # for each row of Table 1, its possible meanings
     "max": {"maximum as it is": "maximum", "maximum / RMS": "rms_maximum"},
     "skewness": {
         "1/variance as it is": "inverse_variance",
@@ -44,7 +44,7 @@ LABELS = {
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as CSV, in the columns of the first; what is not finite is left empty."""
+    """Rows as CSV, with the columns of the first row; NaN and infinity become empty."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, list(rows[0]) if rows else ["empty"], lineterminator="\n")
     writer.writeheader()
@@ -180,10 +180,10 @@ def evaluation_table(
     setting: str = "",
     caption: str = "",
 ) -> Table:
-    """Measures by methods; accuracy stands beside each method's name.
+    """Measures by methods, with the accuracy beside each method's name.
 
-    A mark says that the 95 % interval of the paired difference leaves out zero: ↑ or ↓ from
-    conventional training, and * from L1.
+    A mark means that the 95 % interval of a paired difference excludes zero: ↑ or ↓ for the
+    difference from conventional training, * for that from L1.
     """
     header = ["measure", *method_header(results, methods, group, setting)]
     rows = []
@@ -263,7 +263,7 @@ def ablation_rows(results: Results) -> list[dict[str, Any]]:
 
 
 def ablation_table(results: Results, group: str, caption: str = "") -> Table:
-    """One row a setting: accuracy and concentration."""
+    """One row per setting: accuracy and concentration."""
     rows = []
     for method, setting in results.variants(group):
         diverged = results.by_seed(method, Key(TRAINING, "diverged"), group, setting)
@@ -277,7 +277,7 @@ def ablation_table(results: Results, group: str, caption: str = "") -> Table:
 
 
 def value_rows(results: Results) -> Iterable[dict[str, Any]]:
-    """All raw numbers, one a run and measure."""
+    """All raw numbers, one row per run and measure."""
     for v in results.values:
         yield {
             "group": v.experiment.group,

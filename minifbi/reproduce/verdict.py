@@ -30,11 +30,12 @@ RULES = (
 
 @dataclass(frozen=True)
 class Count:
-    """How many comparisons support a claim, contradict it, and leave it open.
+    """How many comparisons support a claim, contradict it, or leave it open.
 
     Attributes
     ----------
     supports, contradicts, open : int
+        Numbers of comparisons.
     """
 
     supports: int
@@ -56,14 +57,16 @@ class Count:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A claim's verdict and the sentences that say why.
+    """A claim's verdict and the reasons for it.
 
     Attributes
     ----------
     title, verdict : str
+        The claim in a few words, and what :func:`decide` says of it.
     sentences : tuple of str
+        The source of the claim first, then the counts.
     count, twin : Count or None
-        The comparisons of FBI, and of the method of the same strength.
+        The comparisons of FBI, and of a penalty of the same strength.
     """
 
     title: str
@@ -79,6 +82,7 @@ def decide(count: Count) -> str:
     Parameters
     ----------
     count : Count
+        All comparisons that bear on the claim.
 
     Returns
     -------
@@ -102,6 +106,7 @@ def tally(differences: Sequence[Difference], direction: int) -> Count:
     Parameters
     ----------
     differences : sequence of Difference
+        Paired differences between two methods.
     direction : {1, -1}
         The claimed side of zero.
 
@@ -114,14 +119,16 @@ def tally(differences: Sequence[Difference], direction: int) -> Count:
 
 
 def keys_of(reading: Reading, results: Results, group: str = MAIN) -> list[Key]:
-    """The numbers that a reading looks at: one a layer that the network has.
+    """The numbers that a reading uses: one per layer that the network has.
 
     Parameters
     ----------
     reading : Reading
+        What to measure, and in which layers.
     results : Results
+        Says which layers the group's network has.
     group : str
-        Whose runs.
+        The group of experiments to use.
 
     Returns
     -------
@@ -140,11 +147,13 @@ def judge(claim: Claim, results: Results, group: str = MAIN, twin: str = "l1") -
     Parameters
     ----------
     claim : Claim
+        The claim with its readings.
     results : Results
+        All numbers of all runs.
     group : str
-        Whose runs.
+        The group of experiments to use.
     twin : str
-        A method for which the same is counted, so that one sees what is FBI's own doing.
+        A method with the same comparisons, to see which effects are specific to FBI.
 
     Returns
     -------
@@ -196,8 +205,9 @@ def judge_accuracy(results: Results, group: str = MAIN) -> Judgement:
     Parameters
     ----------
     results : Results
+        All numbers of all runs.
     group : str
-        Whose runs.
+        The group of experiments to use.
 
     Returns
     -------
@@ -233,8 +243,9 @@ def judge_explanations(claim: Claim, results: Results) -> Judgement:
     Parameters
     ----------
     claim : Claim
-        Each of its readings looks at one number.
+        The claim; each of its readings uses one number.
     results : Results
+        All numbers of all runs.
 
     Returns
     -------
@@ -259,12 +270,14 @@ def _list(names: list[str]) -> str:
 
 
 def number(value: float, digits: int = 3) -> str:
-    """So many digits, or a dash for what is not defined.
+    """A number as text, or a dash for NaN and infinity.
 
     Parameters
     ----------
     value : float
+        What to show.
     digits : int
+        Significant digits of numbers below 1,000.
 
     Returns
     -------

@@ -246,8 +246,8 @@ BAD = {
     "fails": "500",
     "hangs_up": "",
     "says_nonsense": "",
-    "never_ends": "more than the whole data set",
-    "inflates": "more than the whole data set",
+    "never_ends": "more bytes than the whole data set",
+    "inflates": "more bytes than the whole data set",
 }
 
 

@@ -209,7 +209,7 @@ def test_digit_mask() -> None:
     assert digit_mask(images, 0.1)[0].tolist() == [[False, True], [False, False]]
     exclude = np.array([[[False, True], [False, False]]])
     assert digit_mask(images, exclude=exclude)[0].tolist() == [[False, False], [False, True]]
-    with pytest.raises(ConfigError, match="threshold=1: expected .* below 1"):
+    with pytest.raises(ConfigError, match=r"threshold=1: expected .* below 1"):
         digit_mask(images, 1)
     with pytest.raises(ShapeError, match=r"bool of shape \(1, 2, 2\)"):
         digit_mask(images, exclude=exclude[0])

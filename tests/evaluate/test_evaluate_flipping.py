@@ -136,7 +136,7 @@ def test_flipping_refuses() -> None:
         pixel_flipping(MODEL, IMAGES, CLASSES, R[:4])
     with pytest.raises(ShapeError, match="expected 5 integers"):
         pixel_flipping(MODEL, IMAGES, CLASSES[:3], R)
-    with pytest.raises(DataError, match="class 3 is none of the model's 3"):
+    with pytest.raises(DataError, match="class 3: the model has 3 classes"):
         pixel_flipping(MODEL, IMAGES, CLASSES + 1, R)
     with pytest.raises(DataError, match=r"from 0.* to 25"):
         pixel_flipping(MODEL, np.ceil(IMAGES) * 255, CLASSES, R)
@@ -265,9 +265,9 @@ def test_noise_is_on_imputed_pixels_only_and_seeded() -> None:
 
 def test_road_refuses() -> None:
     for options, part in (
-        ({"fractions": [0, 0.5]}, "each between 0 and 1"),
-        ({"fractions": [1.0]}, "nothing is left to impute"),
-        ({"fractions": []}, "each between"),
+        ({"fractions": [0, 0.5]}, "each above 0 and below 1"),
+        ({"fractions": [1.0]}, "pixels are left to impute"),
+        ({"fractions": []}, "each above"),
         ({"noise": -1}, "noise=-1"),
         ({"output": "loss"}, "output"),
     ):
