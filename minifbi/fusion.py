@@ -32,7 +32,7 @@ from minifbi.layers.base import Gradients
 from minifbi.rules import Composite, get_rule
 
 
-def fuse(model: Layer, rule: str | Composite | None = "zero") -> Layer:
+def fuse(model: Any, rule: str | Composite | None = "zero") -> Any:
     """The model that a compiled backend runs in the place of `model`: the same numbers, faster.
 
     Parameters
@@ -53,15 +53,10 @@ def fuse(model: Layer, rule: str | Composite | None = "zero") -> Layer:
     return _rewritten(model)
 
 
-def _rewritten(model: Layer) -> Layer:
+def _rewritten(model: Any) -> Any:
     if type(model) is Residual:
-        return Residual(
-            _blocks(model.chain),
-            shortcut=None if model.shortcut is None else _rewritten(model.shortcut),
-        )
-    if type(model) is Sequential:
-        return Sequential(_blocks(model.layers))
-    return model
+        return Residual(_blocks(model.chain), shortcut=_rewritten(model.shortcut))
+    return Sequential(_blocks(model.layers)) if type(model) is Sequential else model
 
 
 def _blocks(layers: Mapping[str, Layer]) -> dict[str, Layer]:
@@ -69,7 +64,7 @@ def _blocks(layers: Mapping[str, Layer]) -> dict[str, Layer]:
 
     A block has the name of its convolution.
     """
-    chain, found = list(layers.items()), {}
+    chain, found = list(layers.items()), dict[str, Layer]()
     while chain:
         (name, layer), *chain = chain
         kinds = [type(part) for part in (layer, *(part for _, part in chain[:2]))]

@@ -52,27 +52,22 @@ def _normal_axes(axis: Any, ndim: int) -> tuple[int, ...]:
     return tuple(a % ndim for a in axes)
 
 
+def _shares(at_a: Array, at_b: Array, a: Tensor, b: Tensor) -> tuple[Array, Array]:
+    """Gradients at two inputs that were broadcast, in the shapes of these."""
+    return unbroadcast(at_a, a.shape), unbroadcast(at_b, b.shape)
+
+
 # ---- elementwise -------------------------------------------------------------------------
 def add(a: Any, b: Any) -> Tensor:
     """a + b, broadcast."""
     a, b = _tensors(a, b)
-    return record(
-        a.data + b.data,
-        (a, b),
-        lambda g: (unbroadcast(g, a.shape), unbroadcast(g, b.shape)),
-        "add",
-    )
+    return record(a.data + b.data, (a, b), lambda g: _shares(g, g, a, b), "add")
 
 
 def subtract(a: Any, b: Any) -> Tensor:
     """a - b, broadcast."""
     a, b = _tensors(a, b)
-    return record(
-        a.data - b.data,
-        (a, b),
-        lambda g: (unbroadcast(g, a.shape), unbroadcast(-g, b.shape)),
-        "subtract",
-    )
+    return record(a.data - b.data, (a, b), lambda g: _shares(g, -g, a, b), "subtract")
 
 
 def multiply(a: Any, b: Any) -> Tensor:
@@ -99,7 +94,7 @@ def divide(a: Any, b: Any) -> Tensor:
 
     def backward(g: Array) -> Sequence[Array | None]:
         share = g / divisor
-        return unbroadcast(share, a.shape), unbroadcast(-share * quotient, b.shape)
+        return _shares(share, -share * quotient, a, b)
 
     return record(quotient, (a, b), backward, "divide")
 
@@ -185,15 +180,11 @@ def where(condition: Array, a: Any, b: Any) -> Tensor:
     a, b = _tensors(a, b)
     xp = a.backend.xp
     condition = a.backend.asarray(condition)
-    return record(
-        xp.where(condition, a.data, b.data),
-        (a, b),
-        lambda g: (
-            unbroadcast(xp.where(condition, g, 0), a.shape),
-            unbroadcast(xp.where(condition, 0, g), b.shape),
-        ),
-        "where",
-    )
+
+    def backward(g: Array) -> Sequence[Array]:
+        return _shares(xp.where(condition, g, 0), xp.where(condition, 0, g), a, b)
+
+    return record(xp.where(condition, a.data, b.data), (a, b), backward, "where")
 
 
 def maximum(a: Any, b: Any) -> Tensor:
@@ -263,13 +254,8 @@ def sum(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
     """Sum over `axis` (all axes by default)."""
     axes = _normal_axes(axis, a.ndim)
     kept = tuple(1 if i in axes else n for i, n in enumerate(a.shape))
-    xp = a.backend.xp
-    return record(
-        xp.asarray(a.data.sum(axis=axes, keepdims=keepdims)),
-        (a,),
-        lambda g: (xp.broadcast_to(g.reshape(kept), a.shape),),
-        "sum",
-    )
+    total, xp = a.data.sum(axis=axes, keepdims=keepdims), a.backend.xp
+    return record(total, (a,), lambda g: (xp.broadcast_to(g.reshape(kept), a.shape),), "sum")
 
 
 def mean(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
@@ -366,12 +352,8 @@ def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     tensors = _tensors(*tensors)
     xp = tensors[0].backend.xp
     ends = np.cumsum([t.shape[axis] for t in tensors])[:-1].tolist()
-    return record(
-        xp.concatenate([t.data for t in tensors], axis=axis),
-        tensors,
-        lambda g: xp.split(g, ends, axis=axis),
-        "concatenate",
-    )
+    joined = xp.concatenate([t.data for t in tensors], axis=axis)
+    return record(joined, tensors, lambda g: xp.split(g, ends, axis=axis), "concatenate")
 
 
 def stack(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:

@@ -11,7 +11,15 @@ _recording: ContextVar[bool] = ContextVar("minifbi_recording", default=True)
 
 
 @contextlib.contextmanager
-def no_grad() -> Iterator[None]:
+def _set(on: bool) -> Iterator[None]:
+    token = _recording.set(on)
+    try:
+        yield
+    finally:
+        _recording.reset(token)
+
+
+def no_grad() -> contextlib.AbstractContextManager[None]:
     """Compute without writing a tape: for evaluation, where no gradient is wanted.
 
     Examples
@@ -22,21 +30,12 @@ def no_grad() -> Iterator[None]:
     ...     (w * w).requires_grad
     False
     """
-    token = _recording.set(False)
-    try:
-        yield
-    finally:
-        _recording.reset(token)
+    return _set(False)
 
 
-@contextlib.contextmanager
-def enable_grad() -> Iterator[None]:
+def enable_grad() -> contextlib.AbstractContextManager[None]:
     """Write the tape again, inside a :func:`no_grad` block."""
-    token = _recording.set(True)
-    try:
-        yield
-    finally:
-        _recording.reset(token)
+    return _set(True)
 
 
 def is_grad_enabled() -> bool:

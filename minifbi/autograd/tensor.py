@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -117,16 +117,8 @@ class Tensor:
     # minifbi.autograd.operators attaches Python's operators and NumPy's methods: they are made
     # of functions, which are made of tensors
     if TYPE_CHECKING:
-        __add__: Any
-        __sub__: Any
-        __mul__: Any
-        __truediv__: Any
-        __pow__: Any
-        __radd__: Any
-        __rsub__: Any
-        __rmul__: Any
-        __neg__: Any
-        __getitem__: Any
+        __add__ = __sub__ = __mul__ = __truediv__ = __pow__ = cast(Any, None)
+        __radd__ = __rsub__ = __rmul__ = __neg__ = __getitem__ = cast(Any, None)
 
         def __getattr__(self, name: str) -> Any: ...
 

@@ -19,7 +19,7 @@ from minifbi.errors import ConfigError
 from minifbi.evaluate._common import Explainer, check_classes, check_images, explain
 from minifbi.evaluate.similarity import WINDOW, spearman, structural_similarity
 from minifbi.layers import Layer, Sequential
-from minifbi.layers.init import he_normal
+from minifbi.layers.linear import he_normal
 
 __all__ = ["Randomization", "parameters_kept", "randomization"]
 

@@ -16,6 +16,7 @@ from minifbi.layers import Layer
 from minifbi.layers.base import evaluating
 from minifbi.rules import Book, Composite, Rule, get_rule, walk
 from minifbi.rules.flow import per_sample
+from minifbi.text import table
 
 Sums = NDArray[np.float64]
 PASSES_ON = "passes on"
@@ -107,16 +108,7 @@ class ConservationReport:
         kept = [sum(getattr(s, what) for s in self.layers) for what in ("bias", "stabilizer")]
         totals = (self.layers[0].above, *kept, self.layers[-1].below)
         rows.append(("logit to pixels", "", *map(number, totals)))
-        widths = [max(len(row[i]) for row in rows) for i in range(6)]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if i < 2 else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
-            for row in rows
-        ]
-        rule = "-" * len(lines[0])
-        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+        return table(rows, right=range(2, 6), foot=1)
 
 
 def conservation_report(
@@ -155,7 +147,8 @@ def conservation_report(
         for passage in walk(steps, start, composite, books=True):
             step, book = passage.step, passage.book or Book(0)
             above = per_sample(passage.above.relevance(step.z))
-            below = sum(per_sample(passage.below.relevance(x)) for x in step.inputs)
+            parts = [per_sample(passage.below.relevance(x)) for x in step.inputs]
+            below = np.sum(parts, axis=0)
             name = PASSES_ON if passage.rule is None else str(passage.rule)
             balances.append(LayerBalance(step.name, name, above, below, book.bias, book.stabilizer))
     return ConservationReport(tuple(balances), chosen.astype(np.int64))

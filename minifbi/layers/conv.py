@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from minifbi.arguments import whole
 from minifbi.backends import Array, Backend
-from minifbi.errors import ConfigError, ShapeError
+from minifbi.errors import ShapeError
 from minifbi.layers.base import Gradients
 from minifbi.layers.linear import Linear
 from minifbi.layers.window import Window
@@ -66,16 +67,11 @@ class Conv2d(Window, Linear):
         dtype: Any = np.float32,
     ) -> None:
         super().__init__()
-        if in_channels < 1 or out_channels < 1:
-            raise ConfigError(
-                f"Conv2d needs at least one channel each way, got in_channels={in_channels}, "
-                f"out_channels={out_channels}"
-            )
-        self.in_channels, self.out_channels = in_channels, out_channels
+        self.in_channels = whole("in_channels", in_channels, 1)
+        self.out_channels = whole("out_channels", out_channels, 1)
         self._init_window(kernel_size, stride, padding)
-        self._init_weights(
-            (out_channels, in_channels, *self.kernel_size), bias, rng, backend, dtype
-        )
+        shape = (out_channels, in_channels, *self.kernel_size)
+        self._init_weights(shape, bias, rng, backend, dtype)
 
     def __repr__(self) -> str:
         return (

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from minifbi.arguments import whole
 from minifbi.backends import Array, Backend
-from minifbi.errors import ConfigError, ShapeError
+from minifbi.errors import ShapeError
 from minifbi.layers.base import Gradients
 from minifbi.layers.linear import Linear
 
@@ -54,12 +55,8 @@ class Dense(Linear):
         dtype: Any = np.float32,
     ) -> None:
         super().__init__()
-        if in_features < 1 or out_features < 1:
-            raise ConfigError(
-                f"Dense needs at least one feature each way, got in_features={in_features}, "
-                f"out_features={out_features}"
-            )
-        self.in_features, self.out_features = in_features, out_features
+        self.in_features = whole("in_features", in_features, 1)
+        self.out_features = whole("out_features", out_features, 1)
         self._init_weights((out_features, in_features), bias, rng, backend, dtype)
 
     def __repr__(self) -> str:

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from minifbi.arguments import number
 from minifbi.backends import Array, Backend
-from minifbi.errors import ConfigError
 from minifbi.layers.base import Gradients, Layer
 from minifbi.layers.linear import make_rng
 
@@ -33,9 +33,7 @@ class Dropout(Layer):
 
     def __init__(self, p: float = 0.5, *, rng: int | np.random.Generator = 0) -> None:
         super().__init__()
-        if not 0 <= p < 1:
-            raise ConfigError(f"Dropout p={p!r}: expected a probability, 0 <= p < 1")
-        self.p = p
+        self.p = number("p", p, 0, below=1)
         self.rng = make_rng(rng)
 
     def __repr__(self) -> str:

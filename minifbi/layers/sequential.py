@@ -11,6 +11,7 @@ from minifbi.autograd import Tensor, no_grad
 from minifbi.backends import Array, Backend
 from minifbi.errors import ConfigError, NonFiniteError, ShapeError
 from minifbi.layers.base import Gradients, Layer, Step, apply, evaluating
+from minifbi.text import table
 
 
 class Sequential(Layer):
@@ -95,14 +96,13 @@ class Sequential(Layer):
             If x is a Tensor of another backend or dtype.
         """
         given, x = x, super().as_input(x)
-        values, xp = x.data, x.backend.xp
+        values = x.data
         if x.backend.asynchronous:
             if isinstance(given, Tensor) or x.backend.holds(given):
                 return x
             with np.errstate(over="ignore"):
-                values, xp = np.asarray(given, dtype=x.dtype), np  # before it went to the device
-        if not bool(xp.isfinite(values).all()):
-            bad = int((~xp.isfinite(values)).sum())
+                values = np.asarray(given, dtype=x.dtype)  # before it went to the device
+        if bad := x.size - np.count_nonzero(np.isfinite(values)):
             first = "".join(f" of layer {name!r}" for name, _ in self.named_layers()[:1])
             raise NonFiniteError(
                 f"the input{first} holds {bad} values that are NaN or infinite out of {x.size}; "
@@ -154,25 +154,24 @@ class Sequential(Layer):
             )
         with evaluating(self), no_grad():
             steps = self.trace(self.as_input(np.zeros((1, *input_shape))))
-        rows = [("layer", "kind", "output shape", "parameters")]
-        rows.append(("input", "", str(("N", *input_shape)).replace("'", ""), ""))
+        rows = [
+            ("layer", "kind", "output shape", "parameters"),
+            ("input", "", _shape(input_shape), ""),
+        ]
         for step in steps:
             count = sum(p.size for p in step.layer.own_parameters.values())
-            shape = str(("N", *step.z.shape[1:])).replace("'", "")
+            shape = _shape(step.z.shape[1:])
             rows.append((step.name, repr(step.layer), shape, f"{count:,}" if count else ""))
         total = sum(p.size for p in self.parameters().values())
-        widths = [max(len(row[i]) for row in rows) for i in range(4)]
-        lines = [
-            f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d:>{widths[3]}}".rstrip()
-            for a, b, c, d in rows
-        ]
-        rule = "-" * max(map(len, lines))
         functional = sum(step.layer.functional for step in steps)
-        facts = (
-            f"{total:,} parameters; K = {functional} functional layers; {self.dtype}, "
+        return table(rows, right=(3,)) + (
+            f"\n{total:,} parameters; K = {functional} functional layers; {self.dtype}, "
             f"backend {self.backend.name}"
         )
-        return "\n".join([lines[0], rule, *lines[1:], rule, facts])
+
+
+def _shape(sample: tuple[int, ...]) -> str:
+    return str(("N", *sample)).replace("'", "")
 
 
 class Residual(Sequential):

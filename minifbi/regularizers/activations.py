@@ -35,7 +35,8 @@ class FBI(Regularizer):
         reduction: str = "sum",
         rule: str | Rule | Composite = "zero",
     ) -> None:
-        self.start, self.reduction, self.rule = start, reduction, get_rule(rule)
+        self.start, self.reduction = start, reduction
+        self.rule: Composite = get_rule(rule)
 
     def terms(self, batch: Batch) -> dict[str, Tensor]:
         relevances = relevance_pass(batch.steps, self.start, batch.labels, self.rule)  # Eq. (2)

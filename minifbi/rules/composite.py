@@ -7,6 +7,7 @@ positive contributions gives less noisy pictures, and at the pixels a zero is no
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -162,10 +163,6 @@ def get_rule(rule: str | Rule | Composite, **options: float) -> Composite:
         raise
     except (TypeError, ValueError):
         given = f"{numbers!r} {options or ''}".strip()
-        build = RULES[name]
-        names = build.__code__.co_varnames[: build.__code__.co_argcount]
-        defaults = build.__defaults__ or ()
-        expected = ", ".join(f"{n} ({d:g})" for n, d in zip(names, defaults, strict=True))
-        raise ConfigError(
-            f"rule {name!r} got {given}; expected {'no numbers' if not names else expected}"
-        ) from None
+        takes = inspect.signature(RULES[name]).parameters.values()
+        expected = ", ".join(f"{p.name} ({p.default:g})" for p in takes) or "no numbers"
+        raise ConfigError(f"rule {name!r} got {given}; expected {expected}") from None

@@ -9,7 +9,7 @@ import operator
 
 import numpy as np
 import pytest
-from minifbi.layers.init import he_normal
+from minifbi.layers.linear import he_normal
 
 from minifbi import fbi
 from minifbi.autograd import (
