@@ -774,9 +774,9 @@ plt.show()
 # %% [markdown]
 # Which layers pay most, and which became cheaper? (`penalty` is what joins the task loss: here the
 # FBI loss, in a run with another regularizer that one's penalty.) And mind what such a line means:
-# `penalty` is the mean over the steps of the epoch in which it was computed. Before the gate opens it is
-# computed only now and then, so the first epoch's number is a mean over a mixture. Whoever plots a
-# log should know what was averaged.
+# `penalty` is the mean over the steps of the epoch in which it was computed. Before the gate opens
+# it is computed only now and then, so the first epoch's number is a mean over a mixture. Whoever
+# plots a log should know what was averaged.
 #
 # The network is in the folder, too. We load it and draw what `activations.png` shows (in other
 # colours): activation maps of the first convolutions, and on the right the relevance at the same
