@@ -8,7 +8,7 @@ import numpy as np
 
 from minifbi.autograd import Tensor
 from minifbi.backends import Array, Backend
-from minifbi.datasets import Split
+from minifbi.datasets.core import Split
 
 SHARE = 0.5  # of the free memory that images may take; the rest is for the steps
 

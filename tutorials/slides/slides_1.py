@@ -81,7 +81,7 @@ def two_networks(deck: Deck, material: Any) -> None:
         ]
     for column, (title, layers) in enumerate(shown.items()):
         left = 0.6 + 6.3 * column
-        accuracy = (material.conventional, material.fbi)[column].best["val_accuracy"]
+        accuracy = (material.conventional, material.fbi)[column].run.best["val_accuracy"]
         deck.text(f"{title}   accuracy {accuracy:.1%}", 5.55, left, 20, weight="bold")
         bottom = 0.8
         for maps, columns in zip(reversed(layers), (8, 8), strict=True):

@@ -282,7 +282,7 @@ def gate(deck: Deck, material: Any) -> None:
         (material.fbi, RED, "FBI"),
     ):
         history = trainer.history
-        steps, values = np.array(history["step"]), np.array(history["fbi_loss"], float)
+        steps, values = np.array(history["step"]), np.array(history["penalty"], float)
         known = np.isfinite(values)
         ax.plot(steps[known], values[known], "o-", ms=4, color=color, lw=2, label=title)
     step = material.fbi.gate.step
@@ -316,7 +316,7 @@ def effect(deck: Deck, material: Any) -> None:
             values,
             width,
             color=color,
-            label=f"{title}, validation accuracy {trainer.best['val_accuracy']:.3f}",
+            label=f"{title}, validation accuracy {trainer.run.best['val_accuracy']:.3f}",
         )
         ax.set_xticks(range(len(values)), list(terms))
     ax.set_ylabel("$L_1(a_{i-1}^+, a_i^-)$, mean of 200 test digits")

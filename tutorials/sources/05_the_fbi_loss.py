@@ -384,7 +384,7 @@ def push(weight):
             history.append((step, fbi_loss(found).item(), activity, right))
         begin = step * BATCH % (TRAIN - BATCH)
         batch = digits.train.batch(slice(begin, begin + BATCH))
-        three_step(model, *batch, fbi_weight=weight, fbi_active=weight > 0)
+        three_step(model, *batch, weight=weight, active=weight > 0)
         optimizer.step()
     return model, np.array(history).T
 

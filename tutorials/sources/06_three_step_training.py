@@ -234,10 +234,10 @@ mnist = load_dataset("mnist")
 x, labels = mnist.train.batch(slice(0, 32), dtype=np.float64)
 ours, theirs = (alexnet(seed=0, backend="numpy", dtype=np.float64) for _ in range(2))
 loss, task, fbi = three_steps(ours, x, labels, FBI_WEIGHT)
-losses = three_step(theirs, x, labels, fbi_weight=FBI_WEIGHT)
+losses = three_step(theirs, x, labels, weight=FBI_WEIGHT)
 print(f"ours   : L_TSK {task:.9f}   L_FBI {fbi:.7f}   L {loss:.9f}")
 print(
-    f"minifbi: L_TSK {losses.task_loss.item():.9f}   L_FBI {losses.fbi_loss.item():.7f}"
+    f"minifbi: L_TSK {losses.task_loss.item():.9f}   L_FBI {losses.penalty.item():.7f}"
     f"   L {losses.loss.item():.9f}"
 )
 worst = 0.0
@@ -280,7 +280,7 @@ for t in (1, 2, 3):
     batch = mnist.train.batch(slice(32 * t, 32 * t + 32), dtype=np.float64)
     three_steps(ours, *batch, FBI_WEIGHT)
     adam_step(ours.parameters(), t)
-    three_step(theirs, *batch, fbi_weight=FBI_WEIGHT)
+    three_step(theirs, *batch, weight=FBI_WEIGHT)
     optimizer.step()
     others = theirs.parameters()
     gap = max(np.abs(p.data - others[n].data).max() for n, p in ours.parameters().items())
@@ -414,7 +414,7 @@ before, accuracy = relevance_now(model)
 record = [(0, np.nan, np.nan, accuracy)]
 for step in range(1, STEPS + 1):
     begin = 32 * step % (TRAIN - 32)
-    three_step(model, *data.train.batch(order[begin : begin + 32]), fbi_active=False)
+    three_step(model, *data.train.batch(order[begin : begin + 32]), active=False)
     optimizer.step()
     if step % EVERY == 0:
         now, accuracy = relevance_now(model)
@@ -529,7 +529,7 @@ def train_by_hand(config, data):
         for begin in range(0, images, config.batch_size):
             x, labels = data.train.batch(order[begin : begin + config.batch_size])
             active = gate.open and config.fbi_weight > 0
-            three_step(model, x, labels, fbi_weight=config.fbi_weight, fbi_active=active)
+            three_step(model, x, labels, weight=config.fbi_weight, active=active)
             optimizer.lr = learning_rate(0.001, "cosine", step, config.epochs * steps_per_epoch)
             optimizer.step()
             step += 1
@@ -603,8 +603,8 @@ class Live:
         axes = fig.subplots(1, 3)
         axes[0].plot(history["step"], history["task_loss"], color=BLUE, lw=1)
         axes[0].set(title="task loss", yscale="log")
-        known = np.isfinite(history["fbi_loss"])  # before the gate it is only measured now and then
-        axes[1].plot(history["step"][known], history["fbi_loss"][known], color=RED, lw=1)
+        known = np.isfinite(history["penalty"])  # before the gate it is only measured now and then
+        axes[1].plot(history["step"][known], history["penalty"][known], color=RED, lw=1)
         axes[1].set(title="FBI loss", ylim=(0, None))
         axes[2].plot(self.seen, self.accuracy, color=GREY, lw=1, label="training, this epoch")
         axes[2].plot(history["val_step"], history["val_accuracy"], "o-", ms=3, color=ORANGE)
@@ -653,7 +653,7 @@ display(figure)
 accuracy, _ = evaluate(trainer.model, trainer.dataset.test)
 print(f"gate opened at step {trainer.gate.step} of {trainer.step}")
 if trainer.gate.open:
-    trained = np.array(trainer.history["fbi_loss"][trainer.gate.step :])
+    trained = np.array(trainer.history["penalty"][trainer.gate.step :])
     last = trained[-10:].mean()
     print(
         f"FBI loss since then: {trained.max():.0f} at its largest, {last:.0f} in the last 10 steps"
@@ -689,7 +689,7 @@ print("result:", {k: result[k] for k in ("test_accuracy", "gate_step", "epochs",
 
 # %% [markdown]
 # - `config.json`: all options, so that the run can be made again.
-# - `metrics.jsonl`: the log, one line an epoch.
+# - `metrics.jsonl`: the log, one line per epoch.
 # - `checkpoint.npz`: all that is needed to go on: weights, Adam's memory, the random generator, the
 #   gate. `previous.npz`: the same, of the epoch before, in case the last file is damaged.
 #   `best.npz`: the same, of the epoch with the best validation accuracy.
@@ -751,8 +751,8 @@ log = [json.loads(line) for line in lines]
 print("names:", ", ".join(log[0]))
 for r in log:
     print(
-        f"epoch {r['epoch']}: task loss {r['task_loss']:.3f}, FBI loss {r['fbi_loss']:.0f}, "
-        f"validation accuracy {r['val_accuracy']:.3f}, FBI active at the end: {r['fbi_active']}"
+        f"epoch {r['epoch']}: task loss {r['task_loss']:.3f}, FBI loss {r['penalty']:.0f}, "
+        f"validation accuracy {r['val_accuracy']:.3f}, FBI active at the end: {r['penalty_active']}"
     )
 
 # %% tags=["hide-input"]
@@ -760,10 +760,10 @@ fig, axes = panels(1, 2, 9, 2.9, width_ratios=(1, 1.6))
 epochs = [r["epoch"] for r in log]
 axes[0].plot(epochs, [r["val_accuracy"] for r in log], "o-", color=ORANGE)
 axes[0].set(title="validation accuracy", xlabel="epoch", xticks=epochs, ylim=(0, 1.03))
-names = list(log[0]["fbi_terms"])
+names = list(log[0]["penalty_terms"])
 for k, r in enumerate(log):
     shade = plt.get_cmap("Reds")(0.35 + 0.55 * k / (len(log) - 1))
-    heights = [r["fbi_terms"][name] for name in names]
+    heights = [r["penalty_terms"][name] for name in names]
     at = np.arange(len(names)) + 0.27 * (k - (len(log) - 1) / 2)
     axes[1].bar(at, heights, 0.25, color=shade, label=f"epoch {r['epoch']}")
 axes[1].set(title="terms of Eq. (3)", xticks=range(len(names)), xticklabels=names)
@@ -772,10 +772,11 @@ fig.legend(loc="outside right center", frameon=False)
 plt.show()
 
 # %% [markdown]
-# Which layers pay most, and which became cheaper? And mind what such a line means: `fbi_loss` is
-# the mean over the steps of the epoch in which it was computed. Before the gate opens it is
-# computed only now and then, so the first epoch's number is a mean over a mixture. Whoever plots a
-# log should know what was averaged.
+# Which layers pay most, and which became cheaper? (`penalty` is what joins the task loss: here the
+# FBI loss, in a run with another regularizer that one's penalty.) And mind what such a line means:
+# `penalty` is the mean over the steps of the epoch in which it was computed. Before the gate opens
+# it is computed only now and then, so the first epoch's number is a mean over a mixture. Whoever
+# plots a log should know what was averaged.
 #
 # The network is in the folder, too. We load it and draw what `activations.png` shows (in other
 # colours): activation maps of the first convolutions, and on the right the relevance at the same

@@ -641,7 +641,7 @@ optimizer = Adam(model.parameters(), lr=1e-3)
 
 
 def training_step():
-    three_step(model, images, labels, fbi_weight=0.001)
+    three_step(model, images, labels, weight=0.001)
     optimizer.step()
 
 

@@ -713,7 +713,7 @@ from pathlib import Path
 
 from minifbi import training
 from minifbi.datasets import Dataset, Split
-from minifbi.files.checkpoint import load_checkpoint
+from minifbi.training import load_checkpoint
 
 FIRST, SECOND, THIRD = ("cupy", "numba", "numpy") if ON_GPU else ("numba", "numpy", "numba")
 mnist = load_dataset("mnist")
