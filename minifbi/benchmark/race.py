@@ -148,13 +148,24 @@ def race(
     RaceError
         If a contender stops, or its loss or gradients differ from ours.
     """
+    entries = [("minifbi", name, "ratio") for name in backends]
+    entries += [(who, "torch", form) for who in peers for form in ("ratio", "divided")]
+    common = {
+        "model": model,
+        "options": {},
+        "fbi_weight": fbi_weight,
+        "threads": threads,
+        "device": "cuda" if "cupy" in backends else "cpu",  # of the peers: the same as ours
+    }
     results: list[dict[str, Any]] = []
     peak = 0.0
     for batch in batches:
         with tempfile.TemporaryDirectory() as folder:
-            contenders, gflop = _prepare(
-                Path(folder), backends, peers, model, batch, fbi_weight, threads
-            )
+            case, net = write_case(Path(folder), batch, model)
+            contenders = [
+                Contender({"who": who, "backend": where, "form": form, "case": case, **common})
+                for who, where, form in entries
+            ]
             try:
                 for contender in contenders:
                     contender.start()
@@ -167,7 +178,10 @@ def race(
                 for contender in contenders:
                     contender.stop()
         for contender in contenders:
-            results += [_summary(contender, batch, step, gflop[step]) for step in STEPS]
+            results += [
+                _summary(contender, batch, step, step_gflop(net, (1, 28, 28), batch, step))
+                for step in STEPS
+            ]
         say(f"batch {batch} done")
     for result in results:
         result["share_of_peak"] = result["gflops"] / peak
@@ -206,37 +220,6 @@ def write_case(
     arrays: dict[str, Any] = {"images": images, "labels": labels, **net.state_dict()}
     np.savez(case, **arrays)
     return str(case), net
-
-
-def _prepare(
-    folder: Path,
-    backends: Sequence[str],
-    peers: Sequence[str],
-    model: str,
-    batch: int,
-    fbi_weight: float,
-    threads: int | None,
-) -> tuple[list[Contender], dict[str, float]]:
-    case, net = write_case(folder, batch, model)
-    common = {
-        "case": case,
-        "model": model,
-        "options": {},
-        "fbi_weight": fbi_weight,
-        "threads": threads,
-        # peers run where we run
-        "device": "cuda" if "cupy" in backends else "cpu",
-    }
-    contenders = [
-        Contender({"who": "minifbi", "backend": name, "form": "ratio", **common})
-        for name in backends
-    ]
-    contenders += [
-        Contender({"who": who, "backend": "torch", "form": form, **common})
-        for who in peers
-        for form in ("ratio", "divided")
-    ]
-    return contenders, {s: step_gflop(net, (1, 28, 28), batch, s) for s in STEPS}
 
 
 def _check_equal(contenders: Sequence[Contender], folder: Path, say: Say) -> None:

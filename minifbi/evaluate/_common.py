@@ -68,10 +68,10 @@ def check_attributions(attributions: ArrayLike) -> Floats:
     return array
 
 
-def check_masks(masks: ArrayLike, attributions: Floats) -> NDArray[np.bool_]:
-    """Masks as bool of shape (N, H, W), fitting attributions (N, C, H, W)."""
+def check_masks(masks: ArrayLike, images: Floats) -> NDArray[np.bool_]:
+    """Masks as bool of shape (N, H, W), for images or attributions (N, C, H, W)."""
     array = np.asarray(masks)
-    expected = (attributions.shape[0], *attributions.shape[2:])
+    expected = (images.shape[0], *images.shape[2:])
     if array.shape != expected or array.dtype != np.bool_:
         raise ShapeError(
             f"the masks are {array.dtype} of shape {array.shape}; expected bool of shape "

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from minifbi.arguments import number
 from minifbi.errors import ShapeError
+from minifbi.evaluate._common import check_masks
 from minifbi.layers import AvgPool2d, Conv2d, Flatten, MaxPool2d, Step
 
 __all__ = ["UnitGrid", "digit_mask", "pool_mask", "unit_grids"]
@@ -112,13 +113,7 @@ def digit_mask(
         raise ShapeError(f"the images have shape {array.shape}; expected (N, C, H, W)")
     mask = np.asarray((array > threshold).any(axis=1))
     if exclude is not None:
-        excluded = np.asarray(exclude)
-        if excluded.shape != mask.shape or excluded.dtype != np.bool_:
-            raise ShapeError(
-                f"exclude is {excluded.dtype} of shape {excluded.shape}; expected bool of shape "
-                f"{mask.shape}, one mask (H, W) for each image"
-            )
-        mask &= ~excluded
+        mask &= ~check_masks(exclude, array)
     return mask
 
 

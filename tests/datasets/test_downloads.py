@@ -27,6 +27,8 @@ from minifbi.datasets import (
     load_fashion_mnist,
 )
 from minifbi.errors import DataError
+from minifbi.reproduce.data import Data
+from minifbi.reproduce.settings import Settings
 
 INFLATES = gzip.compress(bytes(40 * 2**20), 1)  # 180 kB that become 40 MiB
 
@@ -190,6 +192,10 @@ def test_cache_from_environment_and_by_name(
     assert len(list((tmp_path / "from-environment" / "fashion-mnist").iterdir())) == 4
     # filled, the cache serves load_dataset without the network
     assert load_dataset("fashion-mnist").name == "fashion-mnist"
+    # and a reproduction
+    found, why = Data(Settings()).fashion()
+    assert found is not None
+    assert (found.name, why) == ("fashion-mnist", "")
     # an argument goes before the environment
     load_fashion_mnist(tmp_path / "argument", progress=False, base_url=url)
     assert len(list((tmp_path / "argument" / "fashion-mnist").iterdir())) == 4
