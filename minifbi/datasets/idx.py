@@ -195,7 +195,7 @@ def _read_stream(
     elif file_size != header_bytes + promised:
         raise _wrong_length(path, dimensions, promised, f"{file_size - header_bytes:,} bytes")
 
-    # The promise may be false, so memory grows with what is there, not with the promise.
+    # The header may be false, so memory grows with the bytes that exist, not with its numbers.
     content = bytearray()
     while len(content) < promised:
         chunk = stream.read(min(_CHUNK_BYTES, promised - len(content)))

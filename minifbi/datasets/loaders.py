@@ -271,7 +271,7 @@ def _make_dataset(
     splits = []
     for i in (0, 2):  # training, then test
         images, labels = arrays[i], arrays[i + 1]
-        images.flags.writeable = False  # nobody else has it, so the split need not copy it
+        images.flags.writeable = False  # no other reference, so the split need not copy
         # Checked before the training set is cut, so that an index in a message is the index
         # in the file.
         splits.append(

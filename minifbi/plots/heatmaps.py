@@ -115,7 +115,7 @@ class _Grid(Page):
         width = max(self.left + self.per_line * self.step - GAP + EDGE, BAR_WIDE + 2 * EDGE + 1.4)
         self.wrapped = ["\n".join(textwrap.wrap(name, 17)) or " " for name in names]
         self.header = LINE * max(text.count("\n") + 1 for text in self.wrapped) + 0.08
-        # with several lines for an image, each tile needs its name above; else the first row
+        # with several lines per image each tile needs its name, otherwise only the first row
         self.lines = math.ceil(len(names) / self.per_line)
         each, once = (self.header, 0.0) if self.lines > 1 else (0.0, self.header)
         self.line_height = each + self.tall + BELOW

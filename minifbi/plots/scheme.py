@@ -90,7 +90,7 @@ def plot_scheme(
 
 
 def _parts(steps: list[Step]) -> list[list[Step]]:
-    """The steps cut before each functional layer: what stands between two terms of Eq. (3)."""
+    """The steps, cut before each functional layer: one part per term of Eq. (3)."""
     parts: list[list[Step]] = []
     for step in steps:
         if step.layer.functional:
@@ -165,7 +165,7 @@ class _Drawing:
         )
 
     def box(self, x: float, y: float, text: str, color: str) -> None:
-        """Text in a rounded frame, above the arrow on which it stands."""
+        """Text in a rounded frame, drawn over its arrow."""
         self.axes.text(
             x,
             y,

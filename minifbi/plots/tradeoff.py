@@ -77,7 +77,7 @@ def plot_tradeoff(
     points = [curve[weight] for weight in weights]
     figure = new_figure(13.5, 5.2, layout="constrained")
     left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1, 1.3))
-    # 0 has no place on a logarithmic axis: it stands a decade below the smallest weight
+    # a logarithmic axis cannot show 0: it is drawn a decade below the smallest weight
     zero = min(w for w in weights if w > 0) / 10
     places = [weight or zero for weight in weights]
     for axes, values, label in (

@@ -183,7 +183,7 @@ def _html(block: Block, folder: Path) -> str:
 
 
 def _td(cell: str) -> str:
-    # a pair of numbers stands in two lines, or the table is wider than the screen
+    # a pair of numbers takes two lines, to keep the table narrower than the screen
     return f"<td>{_inline(cell).replace(' / <strong>', ' /<br><strong>')}</td>"
 
 

@@ -60,7 +60,7 @@ def _cell(value: Any) -> Any:
 
 
 def with_spread(summary: Summary) -> str:
-    """Mean and spread for people."""
+    """Mean and spread as text."""
     if not summary.count:
         return "-"
     text = number(summary.mean)
