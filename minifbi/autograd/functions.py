@@ -72,7 +72,7 @@ def subtract(a: Any, b: Any) -> Tensor:
 
 def multiply(a: Any, b: Any) -> Tensor:
     """a * b, elementwise, broadcast."""
-    if not (isinstance(a, Tensor) and isinstance(b, Tensor)):
+    if not (isinstance(a, Tensor) and isinstance(b, Tensor) and a.backend is b.backend):
         a, b = _tensors(a, b)
     x, y = a.data, b.data
 
@@ -82,7 +82,7 @@ def multiply(a: Any, b: Any) -> Tensor:
             unbroadcast(g * x, y.shape) if b.requires_grad else None,
         )
 
-    product = a.backend.multiply(x, y) if a.backend is b.backend and x.shape == y.shape else x * y
+    product = a.backend.multiply(x, y) if x.shape == y.shape else x * y
     return record(product, (a, b), backward, "multiply")
 
 

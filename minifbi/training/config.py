@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from minifbi.arguments import number
 from minifbi.backends import BACKEND_NAMES, get_backend
 from minifbi.datasets import Dataset, load_dataset
 from minifbi.errors import ConfigError
-from minifbi.fbi import REDUCTIONS, STARTS
+from minifbi.fbi import REDUCTIONS, STARTS, check_fbi_weight
 from minifbi.layers import Sequential
 from minifbi.models import MODELS, build_model
 from minifbi.optim import DEFAULT_LR, OPTIMIZERS, SCHEDULES, SGD, Adam, Optimizer
@@ -139,7 +138,7 @@ class TrainConfig:
             if not 0 <= value <= sys.float_info.max:  # also if it is an int beyond any float
                 shown = f"{name}={value!r}" if isinstance(value, float) else name
                 raise ConfigError(f"{shown}: expected a finite number, at least 0")
-        number("fbi_weight", self.fbi_weight, 0, 1)
+        check_fbi_weight(self.fbi_weight)
         if not isinstance(self.fbi_rule, str):
             raise ConfigError(f"fbi_rule={self.fbi_rule!r}: expected the name of a rule")
         get_rule(self.fbi_rule)

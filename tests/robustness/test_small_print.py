@@ -133,7 +133,7 @@ def test_initial_weights_are_those_of_he():
 @pytest.mark.parametrize("build", [lambda *n: Dense(*n), lambda *n: Conv2d(*n, 3)])
 def test_nothing_to_compute_with(build):
     for sizes in ((0, 3), (3, 0), (-1, 3)):
-        with pytest.raises(ConfigError, match="at least one"):
+        with pytest.raises(ConfigError, match="at least 1"):
             build(*sizes)
 
 
