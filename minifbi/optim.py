@@ -55,7 +55,7 @@ class Optimizer:
         self.weight_decay = float(weight_decay)
         self.steps = 0
         self.memory: dict[str, dict[str, Array]] = {
-            slot: {n: p.backend.xp.zeros_like(p.data) for n, p in self.parameters.items()}
+            slot: {n: p.backend.xp.zeros(p.shape, p.dtype) for n, p in self.parameters.items()}
             for slot in self.slots
         }
 
@@ -108,7 +108,7 @@ class Optimizer:
             for name in arrays:
                 p = self.parameters[name]
                 with np.errstate(over="ignore"):
-                    value = np.array(state[f"{slot}/{name}"], dtype=p.dtype)
+                    value = np.array(state[f"{slot}/{name}"], dtype=p.dtype, order="C")
                 if not np.isfinite(value).all():
                     raise CheckpointError(
                         f"the optimiser's state {slot}/{name} holds values that are not finite "
@@ -155,6 +155,49 @@ class SGD(Optimizer):
         return (p.data - self.lr * velocity).astype(p.dtype, copy=False)
 
 
+def adam_step(
+    p: Array,
+    grad: Array,
+    mean: Array,
+    square: Array,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    t: int,
+) -> Array:
+    """Adam's step number t for one parameter: Kingma and Ba 2015, Algorithm 1.
+
+    Where a backend has a kernel for it (``backend.adam``), :class:`Adam` calls that.
+
+    Parameters
+    ----------
+    p, grad : array
+        The parameter and its gradient; both stay as they are.
+    mean, square : array of p's shape
+        Running means of the gradient and of its square; they change in place.
+    lr : float
+    betas : (float, float)
+        How much of the running means stays in a step.
+    eps : float
+    t : int
+        Counts from 1.
+
+    Returns
+    -------
+    array
+        The new parameter.
+    """
+    b1, b2 = betas
+    mean *= b1
+    mean += (1 - b1) * grad
+    square *= b2
+    square += (1 - b2) * grad * grad
+    # the running means start at 0; 1 - b^t undoes their bias towards it
+    size = lr / (1 - b1**t)
+    change = size * mean / ((square / (1 - b2**t)) ** 0.5 + eps)
+    return (p - change).astype(p.dtype, copy=False)
+
+
 class Adam(Optimizer):
     """Adam (Kingma and Ba 2015, Algorithm 1): steps scaled by running moments.
 
@@ -189,7 +232,8 @@ class Adam(Optimizer):
 
     def _update(self, name: str, p: Tensor, grad: Array) -> Array:
         mean, square = self.memory["mean"][name], self.memory["square"][name]
-        return p.backend.adam(p.data, grad, mean, square, self.lr, self.betas, self.eps, self.steps)
+        step = p.backend.adam or adam_step
+        return step(p.data, grad, mean, square, self.lr, self.betas, self.eps, self.steps)
 
 
 OPTIMIZERS = {"sgd": SGD, "adam": Adam}

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from minifbi.autograd import Tensor
+from minifbi.backends import get_backend
 from minifbi.errors import CheckpointError, ConfigError
-from minifbi.optim import SGD, Adam, learning_rate
+from minifbi.optim import SGD, Adam, adam_step, learning_rate
 
 GRADS = [np.array([1.0, -2.0, 0.5]), np.array([0.3, 0.0, -1.0]), np.array([-0.7, 4.0, 2.0])]
 START = np.array([0.1, 0.2, -0.3])
@@ -42,6 +43,29 @@ def test_adam_is_algorithm_1(backend):
         v = 0.999 * v + 0.001 * g**2
         expected = expected - 0.01 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
     np.testing.assert_allclose(p.numpy(), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(3,), (40, 10, 3, 5), (300, 70)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_kernel_for_adam_is_adam_step(backend, shape, dtype):
+    k, rng = get_backend(backend), np.random.default_rng(0)
+    if k.adam is None:
+        pytest.skip("no kernel")
+    p = rng.standard_normal(shape).astype(dtype)
+    known, found = [(p, np.zeros(shape, dtype), np.zeros(shape, dtype)) for _ in range(2)]
+    found = [k.asarray(array) for array in found]
+    for t in (1, 2, 3):
+        grad = (10.0 ** rng.integers(-6, 3, shape) * rng.standard_normal(shape)).astype(dtype)
+        options = (0.01, (0.8, 0.99), 1e-6, t)
+        known = (adam_step(known[0], grad, *known[1:], *options), *known[1:])
+        # as gradients come: not always in the parameter's order in memory
+        ours = k.asarray(grad.T.copy()).T
+        found = (k.adam(found[0], ours, *found[1:], *options), *found[1:])
+    for ours, theirs in zip(found, known, strict=True):
+        assert ours.dtype == dtype
+        np.testing.assert_allclose(
+            k.to_numpy(ours), theirs, rtol=1e-6 if dtype == np.float32 else 1e-14
+        )
 
 
 def test_adam_first_step_is_the_learning_rate_whatever_the_scale():

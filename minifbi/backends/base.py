@@ -16,7 +16,7 @@ maximum pooling       ``max_pool2d`` with its winners, and the two maps that the
 average pooling       ``avg_pool2d`` and its transpose.
 fused kernels         ``conv2d_relu_pool``, ``relu_unpool``, ``bias_gradient``,
                       ``conv2d_gather``, ``l1_difference``, ``l1_difference_backward``,
-                      ``add``, ``multiply`` and ``adam``: several of the above, or elementwise
+                      ``add`` and ``multiply``: several of the above, or elementwise
                       steps, in one go.  They exist for speed only.  Their definition is the
                       composition that :class:`~minifbi.backends.numpy_backend.NumpyBackend`
                       spells out.
@@ -35,7 +35,7 @@ pooling's (kernel, stride, padding), or None where nothing is pooled.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 Array = Any  # a NumPy or CuPy array; their common interface has no type of its own
@@ -81,7 +81,7 @@ class Backend(ABC):
     array, dtype            anything that NumPy takes, and float32 or float64, or None
     ======================  ==============================================================
 
-    A kernel returns a new array and changes none, but for :meth:`adam`.  Shapes are checked by the
+    A kernel returns a new array and changes none, but for `adam`.  Shapes are checked by the
     layers, before a kernel is called.
 
     Attributes
@@ -90,6 +90,7 @@ class Backend(ABC):
     xp : module
         With NumPy's interface.
     asynchronous : bool
+    adam : callable, or None
     fuses : bool
     """
 
@@ -98,6 +99,9 @@ class Backend(ABC):
     #: Whether kernels are only queued when they are called, as on a GPU.  Whoever looks at a
     #: number then waits for all that was queued before it, so the trainer looks seldom.
     asynchronous: bool = False
+    #: A kernel for the step of :class:`minifbi.optim.Adam`, if there is one.  It takes and gives
+    #: what :func:`minifbi.optim.adam_step` does; `mean` and `square` are C-contiguous.
+    adam: Callable[..., Array] | None = None
     #: Whether convolution, ReLU and pooling run faster as one kernel; :mod:`minifbi.fusion`
     #: rewrites models for such backends.
     fuses: bool = False
@@ -269,21 +273,3 @@ class Backend(ABC):
     @abstractmethod
     def multiply(self, a: Array, b: Array) -> Array:
         """`a` * `b` of one shape: Eq. (2), and its gradients."""
-
-    @abstractmethod
-    def adam(
-        self,
-        p: Array,
-        grad: Array,
-        mean: Array,
-        square: Array,
-        lr: float,
-        betas: tuple[float, float],
-        eps: float,
-        t: int,
-    ) -> Array:
-        """Adam's step number t (from 1) for one parameter, see :class:`minifbi.optim.Adam`.
-
-        `p`, `grad`, `mean` and `square` have the parameter's shape; `lr`, `betas` and `eps` are
-        Adam's numbers.  Returns the parameter's new array; `mean` and `square` change in place.
-        """

@@ -315,8 +315,6 @@ class CupyBackend(NumpyBackend):
         eps: float,
         t: int,
     ) -> Array:
-        if not all(array.flags.c_contiguous for array in (mean, square)):
-            return super().adam(p, grad, mean, square, lr, betas, eps, t)
         p, grad = self.xp.ascontiguousarray(p), self.xp.ascontiguousarray(grad)
         b1, b2 = betas
         numbers = (float(b1), float(b2), lr / (1 - b1**t), 1 - b2**t, float(eps))

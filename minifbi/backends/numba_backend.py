@@ -17,26 +17,23 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from minifbi.backends.base import Array, Pair, Window, output_size
-from minifbi.backends.numba_kernels import conv, convolutions, elementwise, machine, pool
-from minifbi.backends.numba_kernels.jit import is_cached
+from minifbi.backends.base import Array, Pair, Window
+from minifbi.backends.numba_kernels import conv, convolutions, elementwise, machine, pooling
+from minifbi.backends.numba_kernels.jit import ELEMENT, is_cached
 from minifbi.backends.numba_kernels.launch import (
-    ELEMENT,
+    FLOATS,
     batch_first,
     batch_last,
-    compiled,
     elementwise_of,
-    maps,
-    pair,
-    run,
-    window_taps,
+    planned,
 )
 from minifbi.backends.numba_kernels.memory import empty
-from minifbi.backends.numba_kernels.taps import forward_taps, transpose_taps
-from minifbi.backends.numba_kernels.unpooled import Unpooled
+from minifbi.backends.numba_kernels.unpooled import NO_WINNERS, Unpooled, source
 from minifbi.backends.numpy_backend import NumpyBackend
+from minifbi.errors import ShapeError
 
 
+@planned
 def _apart(window: Window | None) -> TypeGuard[Window]:
     """Whether a pooling's windows neither overlap nor reach beyond the map, and are small."""
     if window is None:
@@ -50,9 +47,9 @@ def _apart(window: Window | None) -> TypeGuard[Window]:
     )
 
 
-def _large_maps(a: Array, b: Array) -> bool:
-    """Whether two arrays are maps of one shape, and large enough for a kernel to be worth it."""
-    return a.size >= elementwise.PIECE and a.ndim == 4 and compiled(a, b) and a.shape == b.shape
+def _maps(a: Array, b: Array) -> bool:
+    """Whether two arrays are maps of one shape and one dtype that the kernels take."""
+    return a.ndim == 4 and a.shape == b.shape and a.dtype == b.dtype and a.dtype in FLOATS
 
 
 def _array(g: Array | Unpooled) -> Array:
@@ -71,7 +68,7 @@ class NumbaBackend(NumpyBackend):
     fuses = True
 
     def warm(self) -> bool:
-        return is_cached(conv.conv)
+        return is_cached(conv.conv.shared)
 
     def images(self, array: Any, dtype: Any) -> Array:
         images = self.asarray(array, dtype)
@@ -79,128 +76,95 @@ class NumbaBackend(NumpyBackend):
 
     # ---- the closed trio -------------------------------------------------------------
     def conv2d(self, x: Array, weight: Array, stride: Pair, padding: Pair) -> Array:
-        if not compiled(x, weight) or 0 in (*x.shape, *weight.shape):
+        dtypes = x.dtype, weight.dtype
+        plan = convolutions.forward(x.shape, weight.shape, dtypes, stride, padding)
+        if plan is None:
             return super().conv2d(x, weight, stride, padding)
-        return convolutions.forward(x, weight, None, False, stride, padding)
+        return plan(batch_last(x), NO_WINNERS, weight).transpose(3, 0, 1, 2)
 
     def conv2d_transpose(
         self, g: Array, weight: Array, stride: Pair, padding: Pair, size: Pair
     ) -> Array:
-        if not compiled(g, weight) or min(*g.shape, weight.shape[1], *size) < 1:
+        dtypes, window = (g.dtype, weight.dtype), getattr(g, "window", None)
+        plan = convolutions.transpose(g.shape, weight.shape, dtypes, stride, padding, size, window)
+        if plan is None:
             return super().conv2d_transpose(_array(g), weight, stride, padding, size)
-        return convolutions.transpose(g, weight, stride, padding, size)
+        return plan(*source(g), weight).transpose(3, 0, 1, 2)
 
     def conv2d_weight(self, x: Array, g: Array, kernel: Pair, stride: Pair, padding: Pair) -> Array:
-        if not compiled(x, g) or min(*x.shape, *g.shape) < 1:
+        dtypes, window = (x.dtype, g.dtype), getattr(g, "window", None)
+        plan = convolutions.weight_gradient(
+            x.shape, g.shape, dtypes, kernel, stride, padding, window
+        )
+        if plan is None:
             return super().conv2d_weight(x, _array(g), kernel, stride, padding)
-        return convolutions.weight_gradient(x, g, kernel, stride, padding)
+        return plan(batch_last(x), *source(g))
 
+    # A matrix product is a convolution of 1 x 1 maps.  NumPy's would be as fast by
+    # itself, but its threads go on spinning for a while after each call, and take the
+    # cores from ours.
     def dense(self, x: Array, weight: Array) -> Array:
-        # A matrix product is a convolution of 1 x 1 maps.  NumPy's would be as fast by
-        # itself, but its threads go on spinning for a while after each call, and take the
-        # cores from ours.
-        return self.conv2d(maps(x), maps(weight), (1, 1), (0, 0))[:, :, 0, 0]
+        maps, weights = x[:, :, None, None], weight[:, :, None, None]
+        return self.conv2d(maps, weights, (1, 1), (0, 0))[:, :, 0, 0]
 
     def dense_transpose(self, g: Array, weight: Array) -> Array:
-        return self.conv2d_transpose(maps(g), maps(weight), (1, 1), (0, 0), (1, 1))[:, :, 0, 0]
+        maps, weights = g[:, :, None, None], weight[:, :, None, None]
+        return self.conv2d_transpose(maps, weights, (1, 1), (0, 0), (1, 1))[:, :, 0, 0]
 
     def dense_weight(self, x: Array, g: Array) -> Array:
         # (O, F) = g^T x is a product over the samples: here they play the part of channels,
         # and the features that of samples
-        return self.conv2d(maps(x.T), maps(g.T), (1, 1), (0, 0))[:, :, 0, 0].T
+        maps, weights = x.T[:, :, None, None], g.T[:, :, None, None]
+        return self.conv2d(maps, weights, (1, 1), (0, 0))[:, :, 0, 0].T
 
     # ---- pooling ---------------------------------------------------------------------
     def max_pool2d(
         self, x: Array, kernel: Pair, stride: Pair, padding: Pair
     ) -> tuple[Array, Array]:
-        out_size = output_size(x.shape[2:], kernel, stride, padding)
-        shape = (x.shape[1], *out_size, x.shape[0])
-        if not compiled(x) or min(shape) < 1:
+        plan = pooling.max_pool(x.shape, x.dtype, kernel, stride, padding)
+        if plan is None:
             return super().max_pool2d(x, kernel, stride, padding)
-        rows, columns = window_taps(forward_taps, x.shape[2:], out_size, kernel, stride, padding)
-        out = empty(shape, x.dtype)
-        winners = empty(shape, np.min_scalar_type(kernel[0] * kernel[1] - 1))
-        run(pool.max_pool, ELEMENT * x.size, batch_last(x), rows, columns, kernel[1], out, winners)
+        out = empty(plan.shape, x.dtype)
+        winners = empty(plan.shape, np.min_scalar_type(kernel[0] * kernel[1] - 1))
+        plan.kernel(batch_last(x), out, winners, *plan.rest)
         return batch_first(out), batch_first(winners)
 
     def max_pool2d_scatter(
         self, g: Array, winners: Array, kernel: Pair, stride: Pair, padding: Pair, size: Pair
     ) -> Array:
-        shape = (g.shape[1], *size, g.shape[0])
-        if not compiled(g) or min(*shape, *g.shape) < 1:
+        plan = pooling.max_scatter(g.shape, g.dtype, kernel, stride, padding, size)
+        if plan is None:
             return super().max_pool2d_scatter(g, winners, kernel, stride, padding, size)
-        rows, columns = window_taps(transpose_taps, size, g.shape[2:], kernel, stride, padding)
-        out = empty(shape, g.dtype)
-        geometry = (*pair(stride), *pair(padding), int(kernel[1]))
-        run(
-            pool.max_scatter,
-            ELEMENT * out.size,
-            batch_last(g),
-            batch_last(winners),
-            rows,
-            columns,
-            geometry,
-            out,
-        )
+        out = empty(plan.shape, g.dtype)
+        plan.kernel(batch_last(g), batch_last(winners), out, *plan.rest)
         return batch_first(out)
 
     def max_pool2d_gather(
         self, x: Array, winners: Array, kernel: Pair, stride: Pair, padding: Pair
     ) -> Array:
-        shape = (x.shape[1], *winners.shape[2:], x.shape[0])
-        if not compiled(x) or min(*shape, *x.shape) < 1:
+        plan = pooling.max_gather(x.shape, x.dtype, kernel, stride, padding, winners.shape[2:])
+        if plan is None:
             return super().max_pool2d_gather(x, winners, kernel, stride, padding)
-        rows, columns = window_taps(
-            forward_taps, x.shape[2:], winners.shape[2:], kernel, stride, padding
-        )
-        out = empty(shape, x.dtype)
-        run(
-            pool.max_gather,
-            ELEMENT * x.size,
-            batch_last(x),
-            batch_last(winners),
-            rows,
-            columns,
-            int(kernel[1]),
-            out,
-        )
+        out = empty(plan.shape, x.dtype)
+        plan.kernel(batch_last(x), batch_last(winners), out, *plan.rest)
         return batch_first(out)
 
     def avg_pool2d(self, x: Array, kernel: Pair, stride: Pair, padding: Pair) -> Array:
-        out_size = output_size(x.shape[2:], kernel, stride, padding)
-        shape = (x.shape[1], *out_size, x.shape[0])
-        if not compiled(x) or min(*shape, *x.shape) < 1:
+        plan = pooling.average(x.shape, x.dtype, kernel, stride, padding)
+        if plan is None:
             return super().avg_pool2d(x, kernel, stride, padding)
-        rows, columns = window_taps(forward_taps, x.shape[2:], out_size, kernel, stride, padding)
-        out = empty(shape, x.dtype)
-        run(
-            pool.window_mean,
-            ELEMENT * out.size,
-            batch_last(x),
-            rows,
-            columns,
-            x.dtype.type(kernel[0] * kernel[1]),
-            out,
-        )
+        out = empty(plan.shape, x.dtype)
+        plan.kernel(batch_last(x), out, *plan.rest)
         return batch_first(out)
 
     def avg_pool2d_transpose(
         self, g: Array, kernel: Pair, stride: Pair, padding: Pair, size: Pair
     ) -> Array:
-        shape = (g.shape[1], *size, g.shape[0])
-        if not compiled(g) or min(*shape, *g.shape) < 1:
+        plan = pooling.average_transpose(g.shape, g.dtype, kernel, stride, padding, size)
+        if plan is None:
             return super().avg_pool2d_transpose(g, kernel, stride, padding, size)
-        rows, columns = window_taps(transpose_taps, size, g.shape[2:], kernel, stride, padding)
-        out = empty(shape, g.dtype)
-        run(
-            pool.window_mean,
-            ELEMENT * out.size,
-            batch_last(g),
-            rows,
-            columns,
-            g.dtype.type(kernel[0] * kernel[1]),
-            out,
-        )
+        out = empty(plan.shape, g.dtype)
+        plan.kernel(batch_last(g), out, *plan.rest)
         return batch_first(out)
 
     # ---- fused kernels ---------------------------------------------------------------
@@ -213,20 +177,27 @@ class NumbaBackend(NumpyBackend):
         padding: Pair,
         window: Window | None,
     ) -> tuple[Array, Array | None]:
-        if not compiled(x, weight) or 0 in (*x.shape, *weight.shape):
+        dtypes, apart = (x.dtype, weight.dtype), _apart(window)
+        if apart:
+            windows = window[:2]  # type: ignore[index]
+            plan = convolutions.pooled(x.shape, weight.shape, dtypes, stride, padding, *windows)
+        else:
+            plan = convolutions.forward(x.shape, weight.shape, dtypes, stride, padding)
+        if plan is None:
             a, winners = super().conv2d_relu_pool(x, weight, bias, stride, padding, window)
-            if _apart(window):  # marked as by the kernel: the way back may be compiled
+            if apart:  # marked as by the kernel: the way back may be compiled
                 return a, np.where(a > 0, winners, np.uint8(machine.NO_WINNER))  # type: ignore[arg-type]
             return a, winners
-        if _apart(window):
-            return convolutions.pooled(x, weight, bias, stride, padding, *window[:2])
-        a = convolutions.forward(x, weight, bias, True, stride, padding)
+        if apart:
+            a, winners = plan(batch_last(x), weight, bias, None)
+            return a.transpose(3, 0, 1, 2), winners.transpose(3, 0, 1, 2)
+        a = plan(batch_last(x), NO_WINNERS, weight, bias, True).transpose(3, 0, 1, 2)
         return self.max_pool2d(a, *window) if window else (a, None)
 
     def relu_unpool(
         self, g: Array, a: Array, winners: Array | None, window: Window | None, size: Pair
     ) -> Array:
-        if not compiled(g, a) or 0 in g.shape:
+        if g.dtype != a.dtype or g.dtype not in FLOATS or 0 in g.shape:
             return super().relu_unpool(g, a, winners, window, size)
         if _apart(window):  # nobody has won where a is not above 0
             return Unpooled(g, winners, *window[:2], size)
@@ -234,11 +205,11 @@ class NumbaBackend(NumpyBackend):
         return self.max_pool2d_scatter(gated, winners, *window, size) if window else gated
 
     def bias_gradient(self, g: Array, a: Array) -> Array:
-        if not compiled(g, a) or 0 in g.shape or g.shape != a.shape:
+        if not _maps(g, a) or g.size == 0:
             return super().bias_gradient(g, a)
         g, a = batch_last(g), batch_last(a)
         sums = np.empty(g.shape[:2], dtype=g.dtype)
-        run(elementwise.open_sums, ELEMENT * g.size, g, a, sums)
+        elementwise.open_sums.version(ELEMENT * g.size)(g, a, sums)
         return sums.sum(axis=1)
 
     def conv2d_gather(
@@ -251,40 +222,71 @@ class NumbaBackend(NumpyBackend):
         winners: Array | None,
         window: Window | None,
     ) -> Array:
-        if _apart(window) and compiled(u, weight) and 0 not in (*u.shape, *weight.shape):
-            return convolutions.pooled(
-                u, weight, None, stride, padding, *window[:2], winners=winners
-            )[0]
+        if _apart(window):
+            plan = convolutions.pooled(
+                u.shape, weight.shape, (u.dtype, weight.dtype), stride, padding, *window[:2]
+            )
+            if plan is not None:
+                places = batch_last(winners)
+                if places.shape != plan.shape or places.dtype != np.uint8:
+                    raise ShapeError(
+                        f"conv2d_gather: winners of shape {batch_first(places).shape} and "
+                        f"{places.dtype}, not {(plan.shape[3], *plan.shape[:3])} and uint8"
+                    )
+                return plan(batch_last(u), weight, None, places)[0].transpose(3, 0, 1, 2)
         z = self.conv2d(u, weight, stride, padding)
         gathered = self.max_pool2d_gather(z, winners, *window) if window else z
-        return (
-            elementwise_of(elementwise.gate, gathered, a) if compiled(u, a) else gathered * (a > 0)
-        )
+        if u.dtype in FLOATS and u.dtype == a.dtype:
+            return elementwise_of(elementwise.gate, gathered, a)
+        return gathered * (a > 0)
 
     def l1_difference(self, x: Array, ratio: Array) -> Array:
-        if not compiled(x, ratio) or x.ndim != 4 or x.shape != ratio.shape:
+        if not _maps(x, ratio):
             return super().l1_difference(x, ratio)
-        flat = batch_last(x).reshape(-1)
-        sums = np.empty(-(-flat.size // elementwise.PIECE), dtype=x.dtype)
-        arguments = (flat, batch_last(ratio).reshape(-1), sums)
-        run(elementwise.l1_difference, ELEMENT * flat.size, *arguments)
+        x, ratio = batch_last(x).reshape(-1), batch_last(ratio).reshape(-1)
+        sums = np.empty(-(-x.size // elementwise.PIECE), dtype=x.dtype)
+        elementwise.l1_difference.version(ELEMENT * x.size)(x, ratio, sums)
         return np.asarray(sums.sum(dtype=np.float64), dtype=x.dtype)
 
     def l1_difference_backward(self, x: Array, ratio: Array, scale: Array) -> tuple[Array, Array]:
-        if not compiled(x, ratio) or x.ndim != 4 or x.shape != ratio.shape:
+        if not _maps(x, ratio):
             return super().l1_difference_backward(x, ratio, scale)
         x, ratio = batch_last(x), batch_last(ratio)
         grad_x, grad_ratio = empty(x.shape, x.dtype), empty(x.shape, x.dtype)
-        arrays = (array.reshape(-1) for array in (x, ratio, grad_x, grad_ratio))
-        run(elementwise.l1_difference_backward, ELEMENT * x.size, x.dtype.type(scale), *arrays)
-        return batch_first(grad_x), batch_first(grad_ratio)
+        elementwise.l1_difference_backward.version(ELEMENT * x.size)(
+            x.dtype.type(scale),
+            *(x.reshape(-1), ratio.reshape(-1), grad_x.reshape(-1), grad_ratio.reshape(-1)),
+        )
+        return grad_x.transpose(3, 0, 1, 2), grad_ratio.transpose(3, 0, 1, 2)
 
     def add(self, a: Array, b: Array) -> Array:
-        if not _large_maps(a, b):
-            return super().add(a, b)
-        return elementwise_of(elementwise.add, a, b)
+        if a.size >= elementwise.PIECE and _maps(a, b):
+            return elementwise_of(elementwise.add, a, b)
+        return a + b
 
     def multiply(self, a: Array, b: Array) -> Array:
-        if not _large_maps(a, b):
-            return super().multiply(a, b)
-        return elementwise_of(elementwise.multiply, a, b)
+        if a.size >= elementwise.PIECE and _maps(a, b):
+            return elementwise_of(elementwise.multiply, a, b)
+        return a * b
+
+    def adam(
+        self,
+        p: Array,
+        grad: Array,
+        mean: Array,
+        square: Array,
+        lr: float,
+        betas: tuple[float, float],
+        eps: float,
+        t: int,
+    ) -> Array:
+        (b1, b2), out = betas, np.empty(p.shape, p.dtype)
+        numbers = (b1, 1 - b1, b2, 1 - b2, lr / (1 - b1**t), 1 - b2**t, eps)
+        p, grad, mean, square = (
+            p.reshape(-1),
+            grad.reshape(-1),
+            mean.reshape(-1),
+            square.reshape(-1),
+        )
+        elementwise.adam.version(ELEMENT * p.size)(p, grad, mean, square, numbers, out.reshape(-1))
+        return out

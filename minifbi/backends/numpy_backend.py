@@ -199,24 +199,3 @@ class NumpyBackend(Backend):
 
     def multiply(self, a: Array, b: Array) -> Array:
         return a * b
-
-    def adam(
-        self,
-        p: Array,
-        grad: Array,
-        mean: Array,
-        square: Array,
-        lr: float,
-        betas: tuple[float, float],
-        eps: float,
-        t: int,
-    ) -> Array:
-        b1, b2 = betas
-        mean *= b1
-        mean += (1 - b1) * grad
-        square *= b2
-        square += (1 - b2) * grad * grad
-        # the running means start at 0; 1 - b^t undoes their bias towards it
-        size = lr / (1 - b1**t)
-        change = size * mean / ((square / (1 - b2**t)) ** 0.5 + eps)
-        return (p - change).astype(p.dtype, copy=False)

@@ -18,7 +18,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from minifbi.backends.numba_kernels.jit import jit
+from minifbi.backends.numba_kernels.jit import Kernel, jit
 from minifbi.backends.numba_kernels.machine import ROWS, VECTORS
 from minifbi.backends.numba_kernels.pack import Window, pack, scratch
 from minifbi.backends.numba_kernels.simd import tile_relu, tile_spread, tile_step, tile_store
@@ -145,7 +145,7 @@ def _conv_band(
                             flat_out[to + o * plane + n] = spare[o * width + n]
 
 
-@jit(parallel=True)
+@Kernel
 def conv(
     x: Array,
     winners: Array,
@@ -153,9 +153,9 @@ def conv(
     w: Array,
     bias: Array,
     relu: bool,
+    out: Array,
     row_taps: Array,
     column_taps: Array,
-    out: Array,
     lanes: int,
     band: int,
     kernel: tuple[int, int],

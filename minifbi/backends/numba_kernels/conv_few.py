@@ -20,7 +20,7 @@ import numba
 import numpy as np
 
 from minifbi.backends.numba_kernels.conv import rows_read
-from minifbi.backends.numba_kernels.jit import jit
+from minifbi.backends.numba_kernels.jit import Kernel, jit
 from minifbi.backends.numba_kernels.machine import FEW_PIXELS
 from minifbi.backends.numba_kernels.pack import Window, pack, scratch
 from minifbi.backends.numba_kernels.simd import tile_scale, tile_store, tile_zeros
@@ -113,15 +113,15 @@ def _few_band(
                             flat_out[to + p * batch + n] = spare[p * width + n]
 
 
-@jit(parallel=True)
+@Kernel
 def conv_few(
     x: Array,
     winners: Array,
     window: Window,
     w: Array,
+    out: Array,
     row_taps: Array,
     columns: tuple[int, int, int],
-    out: Array,
     lanes: int,
     band: int,
     kernel: tuple[int, int],

@@ -15,7 +15,7 @@ import numba
 import numpy as np
 
 from minifbi.backends.numba_kernels.conv import rows_read, tile_of
-from minifbi.backends.numba_kernels.jit import jit
+from minifbi.backends.numba_kernels.jit import Kernel, jit
 from minifbi.backends.numba_kernels.machine import ROWS, VECTORS
 from minifbi.backends.numba_kernels.pack import pack, scratch
 from minifbi.backends.numba_kernels.simd import (
@@ -139,17 +139,17 @@ def _pooled_band(
                         flat_winners[at + o * plane + n] = spare_winners[o * width + n]
 
 
-@jit(parallel=True)
+@Kernel
 def conv_pool(
     x: Array,
     w: Array,
     bias: Array,
-    row_taps: Array,
-    column_taps: Array,
-    window: tuple[int, int, int, int],
     out: Array,
     winners: Array,
     gather: bool,
+    row_taps: Array,
+    column_taps: Array,
+    window: tuple[int, int, int, int],
     lanes: int,
     band: int,
     kernel: tuple[int, int],

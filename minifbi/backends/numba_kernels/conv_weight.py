@@ -27,7 +27,7 @@ from typing import Any
 
 import numba
 
-from minifbi.backends.numba_kernels.jit import jit
+from minifbi.backends.numba_kernels.jit import Kernel, jit
 from minifbi.backends.numba_kernels.machine import WEIGHT_ROWS, WEIGHT_VECTORS
 from minifbi.backends.numba_kernels.pack import Window, pack, scratch
 from minifbi.backends.numba_kernels.simd import (
@@ -206,7 +206,7 @@ def _conv_weight_part(
         tile_store(vector_sums(sums, i * lanes), out, i, 0, 1, _BLOCK)
 
 
-@jit(parallel=True)
+@Kernel
 def conv_weight(
     x: Array,
     g: Array,

@@ -7,11 +7,12 @@ number of threads.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numba
 
-from minifbi.backends.numba_kernels.jit import jit
+from minifbi.backends.numba_kernels.jit import Kernel, jit
 
 Array = Any
 PIECE = 4096
@@ -25,7 +26,7 @@ def _piece_difference(x: Array, ratio: Array) -> float:
     return total
 
 
-@jit(parallel=True)
+@Kernel
 def l1_difference(x: Array, ratio: Array, sums: Array) -> None:
     """Sum of |x - x * ratio| over each piece of PIECE numbers, into `sums`."""
     for piece in numba.prange(sums.shape[0]):
@@ -46,7 +47,7 @@ def _piece_difference_backward(
         grad_ratio[i] = -sigma * x[i]
 
 
-@jit(parallel=True)
+@Kernel
 def l1_difference_backward(
     scale: float, x: Array, ratio: Array, grad_x: Array, grad_ratio: Array
 ) -> None:
@@ -66,7 +67,7 @@ def _open_sum(g: Array, a: Array) -> float:
     return total
 
 
-@jit(parallel=True)
+@Kernel
 def open_sums(g: Array, a: Array, sums: Array) -> None:
     """For each channel and row of (C, H, W, N), the sum of g where a > 0."""
     channels, rows = sums.shape
@@ -85,7 +86,7 @@ def _piece_gate(g: Array, a: Array, out: Array) -> None:
         out[i] = value if a[i] > 0 else zero
 
 
-@jit(parallel=True)
+@Kernel
 def gate(g: Array, a: Array, out: Array) -> None:
     """g where a > 0, else 0."""
     for piece in numba.prange((g.shape[0] + PIECE - 1) // PIECE):
@@ -99,7 +100,7 @@ def _piece_add(a: Array, b: Array, out: Array) -> None:
         out[i] = a[i] + b[i]
 
 
-@jit(parallel=True)
+@Kernel
 def add(a: Array, b: Array, out: Array) -> None:
     """a + b."""
     for piece in numba.prange((a.shape[0] + PIECE - 1) // PIECE):
@@ -113,9 +114,33 @@ def _piece_multiply(a: Array, b: Array, out: Array) -> None:
         out[i] = a[i] * b[i]
 
 
-@jit(parallel=True)
+@Kernel
 def multiply(a: Array, b: Array, out: Array) -> None:
     """a * b."""
     for piece in numba.prange((a.shape[0] + PIECE - 1) // PIECE):
         part = slice(piece * PIECE, min((piece + 1) * PIECE, a.shape[0]))
         _piece_multiply(a[part], b[part], out[part])
+
+
+@jit
+def _piece_adam(
+    p: Array, g: Array, mean: Array, square: Array, numbers: tuple[float, ...], out: Array
+) -> None:
+    real = p.dtype.type
+    beta1, rest1, beta2, rest2, size, correction, eps = numbers
+    for i in range(p.shape[0]):
+        m = mean[i] * real(beta1) + real(rest1) * g[i]
+        s = square[i] * real(beta2) + real(rest2) * g[i] * g[i]
+        mean[i] = m
+        square[i] = s
+        out[i] = p[i] - real(size) * m / (math.sqrt(s / real(correction)) + real(eps))
+
+
+@Kernel
+def adam(
+    p: Array, g: Array, mean: Array, square: Array, numbers: tuple[float, ...], out: Array
+) -> None:
+    """Adam's step; `numbers` are b1, 1 - b1, b2, 1 - b2, lr / (1 - b1^t), 1 - b2^t and eps."""
+    for piece in numba.prange((p.shape[0] + PIECE - 1) // PIECE):
+        part = slice(piece * PIECE, min((piece + 1) * PIECE, p.shape[0]))
+        _piece_adam(p[part], g[part], mean[part], square[part], numbers, out[part])

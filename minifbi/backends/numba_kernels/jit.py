@@ -9,7 +9,9 @@ process instead, which is slower to start but not an error.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import numba
@@ -70,6 +72,39 @@ def jit(
         index._source_stamp = _SOURCES
         _forgive_damage(cache)
     return compiled
+
+
+# Work below this, in multiply-adds, takes less time than sharing it.
+WORTH_SHARING = 2e5
+# What an elementwise pass costs per number, in multiply-adds: it waits for memory.
+ELEMENT = 16.0
+
+
+class Kernel:
+    """A function with a ``numba.prange`` loop, compiled twice: for all threads, and for one.
+
+    Waking other threads costs some ten microseconds, and handing the loop to one thread
+    through Numba's scheduler still costs four, as much as a small kernel takes.
+
+    Parameters
+    ----------
+    function : callable
+
+    Attributes
+    ----------
+    shared, alone : compiled functions
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        alone = FunctionType(function.__code__, function.__globals__, f"{function.__name__}_alone")
+        alone.__qualname__ = f"{function.__qualname__}_alone"  # its name in the cache on disk
+        self.__name__, self.__doc__ = function.__name__, function.__doc__
+        self.shared, self.alone = jit(function, parallel=True), jit(alone, entry=True)
+
+    @lru_cache(maxsize=1024)  # noqa: B019  # kernels are as old as their module
+    def version(self, work: float) -> Any:
+        """The compiled function for so much work, in multiply-adds."""
+        return self.shared if work >= WORTH_SHARING else self.alone
 
 
 def _forgive_damage(cache: Any) -> None:

@@ -1,26 +1,35 @@
-"""From NumPy arrays to kernels: memory order, tables, sizes of pieces, threads.
+"""From NumPy arrays to kernels: memory order, and plans.
 
-Nothing here computes.  Each function brings its arrays into the order that a kernel of
-this folder wants, decides how the work is cut, and runs it.
+A *plan* is everything about a kernel call that the shapes alone decide: the compiled function
+(for all threads or for one), the shape of the result, the tables of :mod:`.taps`, and how the
+work is cut.  It is made at the first call with these shapes and found again at every later one,
+so that a call only brings its arrays into the kernel's order, makes an array for the result, and
+runs the kernel.  A plan is None where the kernels do not take such arrays, and the reference
+must do it.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, TypeVar
 
-import numba
 import numpy as np
 
 from minifbi.backends.base import Array, Pair
+from minifbi.backends.numba_kernels.jit import ELEMENT, Kernel
 from minifbi.backends.numba_kernels.memory import empty
 from minifbi.errors import ShapeError
 
-# Work below this, in multiply-adds, takes less time than sharing it.
-WORTH_SHARING = 2e5
-# What an elementwise pass costs per number, in multiply-adds: it waits for memory.
-ELEMENT = 16.0
-
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+Shape = Any  # a tuple of int, of which slices serve as pairs
+DType = Any
+_Plan = TypeVar("_Plan", bound=Callable[..., Any])
+
+
+def planned(plan: _Plan) -> _Plan:
+    """Remember the plans that a function makes: a network needs some ten of each kind."""
+    return lru_cache(maxsize=1024)(plan)  # type: ignore[return-value]
 
 
 def batch_last(array: Array) -> Array:
@@ -34,41 +43,6 @@ def batch_last(array: Array) -> Array:
 def batch_first(array: Array) -> Array:
     """The logical (N, C, H, W) view of a (C, H, W, N) array."""
     return array.transpose(3, 0, 1, 2)
-
-
-def run(kernel: Any, work: float, *arguments: Any) -> None:
-    """Run a kernel: on one thread if there is little to do, else on all.
-
-    Waking another thread costs some ten microseconds.
-
-    Parameters
-    ----------
-    kernel : compiled function
-    work : float
-        About how many multiply-adds, or numbers read and written.
-    *arguments
-        Of the kernel.
-    """
-    if work >= WORTH_SHARING:
-        kernel(*arguments)
-        return
-    threads = numba.get_num_threads()
-    numba.set_num_threads(1)
-    try:
-        kernel(*arguments)
-    finally:
-        numba.set_num_threads(threads)
-
-
-def compiled(*arrays: Array) -> bool:
-    """Whether the kernels take these arrays: one dtype, float32 or float64."""
-    dtype = arrays[0].dtype
-    return dtype in FLOATS and all(array.dtype == dtype for array in arrays)
-
-
-def maps(matrix: Array) -> Array:
-    """A matrix (rows, columns) as (rows, columns, 1, 1)."""
-    return matrix[:, :, None, None]
 
 
 def pair(pair: Pair) -> Pair:
@@ -85,11 +59,11 @@ def window_taps(
     return rows, columns
 
 
-def elementwise_of(kernel: Any, a: Array, b: Array) -> Array:
+def elementwise_of(kernel: Kernel, a: Array, b: Array) -> Array:
     """A kernel of :mod:`.elementwise` on two maps (N, C, H, W) of one shape."""
     if a.shape != b.shape:
         raise ShapeError(f"{kernel.__name__}: arrays of shape {a.shape} and {b.shape}")
     a, b = batch_last(a), batch_last(b)
     out = empty(a.shape, a.dtype)
-    run(kernel, ELEMENT * out.size, a.reshape(-1), b.reshape(-1), out.reshape(-1))
-    return batch_first(out)
+    kernel.version(ELEMENT * out.size)(a.reshape(-1), b.reshape(-1), out.reshape(-1))
+    return out.transpose(3, 0, 1, 2)

@@ -11,10 +11,10 @@ gone, by Python's own reference counting.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import threading
 from collections import OrderedDict
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -33,69 +33,31 @@ _kept = 0
 _busy = threading.Lock()
 
 
-class _Block:
-    """Owns memory that an array looks at, and keeps it when that array has gone."""
+class _Block(SimpleNamespace):
+    """Owns `memory` that an array looks at, and keeps it when that array has gone."""
 
-    __slots__ = ("__array_interface__", "memory")
-
-    def __init__(self, memory: Memory, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        self.memory = memory
-        self.__array_interface__ = {
-            "version": 3,
-            "data": (memory[1], False),
-            "shape": shape,
-            "typestr": dtype.str,
-        }
+    memory: Memory
 
     def __del__(self) -> None:
-        with contextlib.suppress(TypeError, AttributeError):  # the interpreter is going down
-            _keep(self.memory)
-
-
-def _keep(memory: Memory) -> None:
-    global _kept
-    if not _busy.acquire(blocking=False):
-        return
-    try:
-        size = memory[0].nbytes
-        _unused.setdefault(size, []).append(memory)
-        _unused.move_to_end(size)
-        _kept += size
-        while _kept > LIMIT:  # give back what has not been asked for the longest
-            oldest, found = next(iter(_unused.items()))
-            found.pop()
-            _kept -= oldest
-            if not found:
-                del _unused[oldest]
-    finally:
-        _busy.release()
-
-
-def _used(size: int) -> Memory | None:
-    """Kept memory of this size."""
-    global _kept
-    if not _busy.acquire(blocking=False):
-        return None
-    try:
-        found = _unused.get(size)
-        if not found:
-            return None
-        _kept -= size
-        if len(found) == 1:
-            del _unused[size]
-        return found.pop()
-    finally:
-        _busy.release()
-
-
-def _allocate(size: int) -> Memory:
-    """Some bytes, uninitialised; used ones first."""
-    known = _used(size)
-    if known is not None:
-        return known
-    memory = np.empty(size, dtype=np.uint8)
-    address = memory.ctypes.data
-    return memory, address + -address % CACHE_LINE
+        global _kept
+        try:
+            if not _busy.acquire(blocking=False):
+                return
+        except (TypeError, AttributeError):  # the interpreter is going down
+            return
+        try:
+            size = self.memory[0].nbytes
+            _unused.setdefault(size, []).append(self.memory)
+            _unused.move_to_end(size)
+            _kept += size
+            while _kept > LIMIT:  # give back what has not been asked for the longest
+                oldest, found = next(iter(_unused.items()))
+                found.pop()
+                _kept -= oldest
+                if not found:
+                    del _unused[oldest]
+        finally:
+            _busy.release()
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> Array:
@@ -112,8 +74,28 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
     -------
     array
     """
+    global _kept
     dtype = np.dtype(dtype)
-    size = math.prod(shape) * dtype.itemsize
+    size, memory = math.prod(shape) * dtype.itemsize + CACHE_LINE, None
     if size < WORTH_KEEPING:
         return np.empty(shape, dtype)
-    return np.asarray(_Block(_allocate(size + CACHE_LINE), shape, dtype))
+    if _busy.acquire(blocking=False):
+        try:
+            found = _unused.get(size)
+            if found:
+                _kept -= size
+                if len(found) == 1:
+                    del _unused[size]
+                memory = found.pop()
+        finally:
+            _busy.release()
+    if memory is None:
+        block = np.empty(size, dtype=np.uint8)
+        memory = block, block.ctypes.data + -block.ctypes.data % CACHE_LINE
+    interface = {
+        "version": 3,
+        "data": (memory[1], False),
+        "shape": shape,
+        "typestr": dtype.str,
+    }
+    return np.asarray(_Block(memory=memory, __array_interface__=interface))

@@ -21,33 +21,24 @@ CACHE_LINE = 64
 Window = tuple[int, int, int, int, int, int]
 
 
-def pack_weight(weight: Array, row_order: Array, column_order: Array) -> Array:
+@jit(entry=True)
+def pack_weight(weight: Array, row_order: Array, column_order: Array, packed: Array) -> None:
     """Lay out a weight (O, C, kh, kw) as the tile reads it: (O / ROWS, kh, kw, C, ROWS), flat.
 
     The last output channels are filled up with zeros.
     """
     o, c, kh, kw = weight.shape
-    packed = np.empty(-(-o // ROWS) * kh * kw * c * ROWS, dtype=weight.dtype)
-    _pack_weight(weight, row_order, column_order, packed)
-    return packed
-
-
-@jit(entry=True)
-def _pack_weight(weight: Array, row_order: Array, column_order: Array, packed: Array) -> None:
-    o, c, kh, kw = weight.shape
     at = 0
     for first in range(0, o, ROWS):
+        if first + ROWS > o:
+            packed[at:] = 0
         for k in range(kh):
             for m in range(kw):
-                for channel in range(c):
-                    for row in range(ROWS):
-                        if first + row < o:
-                            packed[at + row] = weight[
-                                first + row, channel, row_order[k], column_order[m]
-                            ]
-                        else:
-                            packed[at + row] = 0
-                    at += ROWS
+                taps = weight[first : first + ROWS, :, row_order[k], column_order[m]]
+                for row in range(taps.shape[0]):
+                    for channel in range(c):
+                        packed[at + channel * ROWS + row] = taps[row, channel]
+                at += c * ROWS
 
 
 @jit

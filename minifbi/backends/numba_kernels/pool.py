@@ -17,7 +17,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from minifbi.backends.numba_kernels.jit import jit
+from minifbi.backends.numba_kernels.jit import Kernel, jit
 
 Array = Any
 
@@ -54,9 +54,9 @@ def _max_row(
                         winner[n] = place if wins else winner[n]
 
 
-@jit(parallel=True)
+@Kernel
 def max_pool(
-    x: Array, row_taps: Array, column_taps: Array, kw: int, out: Array, winners: Array
+    x: Array, out: Array, winners: Array, row_taps: Array, column_taps: Array, kw: int
 ) -> None:
     """Maximum of each window, and its place ``row * kw + column`` in the window."""
     channels, rows = out.shape[:2]
@@ -101,14 +101,14 @@ def _scatter_row(
             total[:] = 0
 
 
-@jit(parallel=True)
+@Kernel
 def max_scatter(
     g: Array,
     winners: Array,
+    out: Array,
     row_windows: Array,
     column_windows: Array,
     geometry: tuple[int, int, int, int, int],
-    out: Array,
 ) -> None:
     """Add each window's g at its winner's place; geometry is (sh, sw, ph, pw, kw)."""
     channels, rows = out.shape[:2]
@@ -138,9 +138,9 @@ def _gather_row(
                     picked[n] = value if winner[n] == place else old
 
 
-@jit(parallel=True)
+@Kernel
 def max_gather(
-    x: Array, winners: Array, row_taps: Array, column_taps: Array, kw: int, out: Array
+    x: Array, winners: Array, out: Array, row_taps: Array, column_taps: Array, kw: int
 ) -> None:
     """Read x at each window's winner."""
     channels, rows = out.shape[:2]
@@ -166,8 +166,8 @@ def _sum_row(x: Array, row_tap: Array, column_taps: Array, divisor: float, out: 
             total[n] /= divisor
 
 
-@jit(parallel=True)
-def window_mean(x: Array, row_taps: Array, column_taps: Array, divisor: float, out: Array) -> None:
+@Kernel
+def window_mean(x: Array, out: Array, row_taps: Array, column_taps: Array, divisor: float) -> None:
     """Sum of x over each place's taps, divided by `divisor`.
 
     With the tables of a convolution this is average pooling; with those of its

@@ -9,16 +9,35 @@ kernel wants it.  So it is never written: it stays what it is made from, and
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from minifbi.backends.base import Array, Pair, output_size
-from minifbi.backends.numba_kernels.launch import batch_last
+from minifbi.backends.numba_kernels.launch import Shape, batch_first, batch_last, pair, planned
 from minifbi.backends.numpy_backend import NumpyBackend
 from minifbi.errors import ShapeError
 
-_NO_WINNERS = np.zeros((0, 0, 0, 0), dtype=np.uint8)
+NO_WINNERS = np.zeros((0, 0, 0, 0), dtype=np.uint8)
+
+
+@planned
+def unpooled_plan(
+    shape: Shape, winners_shape: Shape, kernel: Pair, stride: Pair, size: Pair
+) -> tuple[tuple[int, ...], Shape, int]:
+    """The window, shape and size of an :class:`Unpooled`.
+
+    Raises
+    ------
+    ShapeError
+        If values, winners and size do not belong together: a kernel checks no bounds.
+    """
+    if shape != winners_shape or shape[2:] != output_size(size, kernel, stride, (0, 0)):
+        raise ShapeError(
+            f"relu_unpool: values of shape {shape} and winners of {winners_shape}, for "
+            f"windows of {kernel}, {stride} apart, in maps of {size}"
+        )
+    whole = (*shape[:2], *pair(size))
+    return (*pair(kernel), *pair(stride), *pair(size)), whole, math.prod(whole)
 
 
 class Unpooled:
@@ -37,36 +56,34 @@ class Unpooled:
     Raises
     ------
     ShapeError
-        If values, winners and size do not belong together: a kernel checks no bounds.
+        If values, winners and size do not belong together.
+
+    Attributes
+    ----------
+    window : six int
+        The pooling's kernel and stride, and H and W.
+    source : (array, array)
+        Values and winners as the kernels read them, (C, OH, OW, N).
     """
 
-    __slots__ = ("dtype", "shape", "size", "values", "window", "winners")
+    __slots__ = ("dtype", "shape", "size", "source", "window")
 
     def __init__(
         self, values: Array, winners: Array, kernel: Pair, stride: Pair, size: Pair
     ) -> None:
-        if values.shape != winners.shape or values.shape[2:] != output_size(
-            size, kernel, stride, (0, 0)
-        ):
-            raise ShapeError(
-                f"relu_unpool: values of shape {values.shape} and winners of {winners.shape}, for "
-                f"windows of {kernel}, {stride} apart, in maps of {size}"
-            )
-        self.values, self.winners = values, winners
-        self.window = tuple(int(n) for n in (*kernel, *stride, *size))
-        self.dtype, self.shape = values.dtype, (*values.shape[:2], *size)
-        self.size = math.prod(self.shape)
+        self.window, self.shape, self.size = unpooled_plan(
+            values.shape, winners.shape, kernel, stride, size
+        )
+        self.dtype, self.source = values.dtype, (batch_last(values), batch_last(winners))
 
     def array(self) -> Array:
         """The map, written out, for code that knows only arrays."""
-        kh, kw, sh, sw, h, w = self.window
+        (kh, kw, sh, sw, h, w), (values, winners) = self.window, map(batch_first, self.source)
         return NumpyBackend().max_pool2d_scatter(
-            self.values, self.winners, (kh, kw), (sh, sw), (0, 0), (h, w)
+            values, winners, (kh, kw), (sh, sw), (0, 0), (h, w)
         )
 
 
-def source(g: Array | Unpooled) -> tuple[Any, Any, tuple[int, ...]]:
-    """What the kernels read of a map: the array (C, H, W, N), its winners, its window."""
-    if isinstance(g, Unpooled):
-        return batch_last(g.values), batch_last(g.winners), g.window
-    return batch_last(g), _NO_WINNERS, (1, 1, 1, 1, int(g.shape[2]), int(g.shape[3]))
+def source(g: Array | Unpooled) -> tuple[Array, Array]:
+    """What the kernels read of a map: the array (C, H, W, N), and its winners."""
+    return g.source if isinstance(g, Unpooled) else (batch_last(g), NO_WINNERS)
