@@ -127,7 +127,7 @@ def relevance_pass(
         step = passage.step
         if step.layer.functional:
             # a_i^- = a_{i-1}^+ * W_i^T( a_{i+1}^- / a_i^+ )
-            relevances[step.name] = passage.below.relevance(step.x)
+            relevances[step.name] = passage.below.relevance(step.inputs[0])
     return dict(reversed(relevances.items()))
 
 

@@ -124,25 +124,24 @@ class CupyBackend(NumpyBackend):
         return self.xp.empty(shape, dtype=like.dtype)
 
     # ---- the closed trio: the reference's matrix products over these two ----------------
-    def _im2col(self, x: Array, kernel: Pair, stride: Pair, padding: Pair) -> Array:
+    def _im2col(self, x: Array, kernel: Pair, stride: Pair, padding: Pair) -> tuple[Array, Pair]:
         geometry = (tuple(kernel), tuple(stride), tuple(padding))
         kept, self._kept = self._kept, None
-        if kept is not None and kept[0] is x and kept[1] == geometry:
-            return kept[2]
         n, c, h, w = x.shape
         oh, ow = output_size((h, w), kernel, stride, padding)
+        if kept is not None and kept[0] is x and kept[1] == geometry:
+            return kept[2], (oh, ow)
         columns = self._empty((c * kernel[0] * kernel[1], n * oh * ow), x)
         sizes = (c, n, h, w, oh, ow, *kernel, *stride, *padding)
         self._run("im2col", columns.size, self._maps(x), columns, *sizes)
-        return columns
+        return columns, (oh, ow)
 
     def _col2im(
-        self, columns: Array, shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair
+        self, columns: Array, shape: tuple[int, ...], stride: Pair, padding: Pair, size: Pair
     ) -> Array:
-        n, c, h, w = shape
-        oh, ow = output_size((h, w), kernel, stride, padding)
-        out = self._empty((c, n, h, w), columns)
-        sizes = (c, n, h, w, oh, ow, *kernel, *stride, *padding)
+        c, kh, kw, n, oh, ow = shape
+        out = self._empty((c, n, *size), columns)
+        sizes = (c, n, *size, oh, ow, kh, kw, *stride, *padding)
         self._run("col2im", out.size, self.xp.ascontiguousarray(columns), out, *sizes)
         return self._batch_first(out)
 
@@ -272,7 +271,7 @@ class CupyBackend(NumpyBackend):
         window: Window | None,
     ) -> Array:
         kernel = weight.shape[2:]
-        columns = self._im2col(u, kernel, stride, padding)
+        columns, _ = self._im2col(u, kernel, stride, padding)
         # conv2d takes these, and so does the weight gradient, which comes next and reads the
         # same windows of u: the largest array of the step is written once
         kept = (u, (tuple(kernel), tuple(stride), tuple(padding)), columns)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from minifbi.backends.base import Array, Backend, Pair, Window, output_size
+from minifbi.backends.base import Array, Backend, Pair, Window
 
 
 class NumpyBackend(Backend):
@@ -30,14 +30,13 @@ class NumpyBackend(Backend):
         return np.asarray(array)
 
     # ---- windows ---------------------------------------------------------------------
-    def _pad(self, x: Array, padding: Pair, value: float = 0.0) -> Array:
-        (ph, pw) = padding
-        if ph == 0 and pw == 0:
-            return x
-        return self.xp.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)), constant_values=value)
-
-    def _windows(self, x: Array, kernel: Pair, stride: Pair) -> Array:
-        """Every window of a padded x, as a view: (N, C, OH, OW, kh, kw)."""
+    def _windows(
+        self, x: Array, kernel: Pair, stride: Pair, padding: Pair, value: float = 0.0
+    ) -> Array:
+        """Every window of x, padded with `value`, as a view: (N, C, OH, OW, kh, kw)."""
+        if padding != (0, 0):
+            (ph, pw) = padding
+            x = self.xp.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)), constant_values=value)
         view = self.xp.lib.stride_tricks.sliding_window_view(x, kernel, axis=(2, 3))
         return view[:, :, :: stride[0], :: stride[1]]
 
@@ -58,28 +57,28 @@ class NumpyBackend(Backend):
         return padded[:, :, ph : ph + h, pw : pw + w]
 
     # ---- the closed trio -------------------------------------------------------------
-    def _im2col(self, x: Array, kernel: Pair, stride: Pair, padding: Pair) -> Array:
-        """Each window as one column: (C*kh*kw, N*OH*OW)."""
-        windows = self._windows(self._pad(x, padding), kernel, stride)
+    def _im2col(self, x: Array, kernel: Pair, stride: Pair, padding: Pair) -> tuple[Array, Pair]:
+        """Each window as one column, (C*kh*kw, N*OH*OW); and OH, OW."""
+        windows = self._windows(x, kernel, stride, padding)
         n, c, oh, ow, kh, kw = windows.shape
-        return windows.transpose(1, 4, 5, 0, 2, 3).reshape(c * kh * kw, n * oh * ow)
+        columns = windows.transpose(1, 4, 5, 0, 2, 3).reshape(c * kh * kw, n * oh * ow)
+        return columns, (oh, ow)
 
     def conv2d(self, x: Array, weight: Array, stride: Pair, padding: Pair) -> Array:
-        n, _, h, w = x.shape
         o, _, kh, kw = weight.shape
-        oh, ow = output_size((h, w), (kh, kw), stride, padding)
-        columns = self._im2col(x, (kh, kw), stride, padding)  # (C*kh*kw, N*OH*OW)
+        columns, size = self._im2col(x, (kh, kw), stride, padding)  # (C*kh*kw, N*OH*OW)
         z = weight.reshape(o, -1) @ columns  # (O, N*OH*OW)
-        return z.reshape(o, n, oh, ow).transpose(1, 0, 2, 3)  # (N, O, OH, OW)
+        return z.reshape(o, len(x), *size).transpose(1, 0, 2, 3)  # (N, O, OH, OW)
 
     def _col2im(
-        self, columns: Array, shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair
+        self, columns: Array, shape: tuple[int, ...], stride: Pair, padding: Pair, size: Pair
     ) -> Array:
-        """Transpose of ``_im2col``: columns (C*kh*kw, N*OH*OW) -> `shape` (N, C, H, W)."""
-        n, c, h, w = shape
-        oh, ow = output_size((h, w), kernel, stride, padding)
-        parts = columns.reshape(c, *kernel, n, oh, ow).transpose(3, 0, 4, 5, 1, 2)
-        return self._add_windows(parts, stride, padding, (h, w))
+        """Transpose of ``_im2col``: columns (C*kh*kw, N*OH*OW) -> (N, C, H, W), `size` = (H, W).
+
+        `shape` is (C, kh, kw, N, OH, OW).
+        """
+        parts = columns.reshape(shape).transpose(3, 0, 4, 5, 1, 2)
+        return self._add_windows(parts, stride, padding, size)
 
     def conv2d_transpose(
         self, g: Array, weight: Array, stride: Pair, padding: Pair, size: Pair
@@ -87,11 +86,11 @@ class NumpyBackend(Backend):
         o, c, kh, kw = weight.shape
         g_rows = g.transpose(1, 0, 2, 3).reshape(o, -1)  # (O, N*OH*OW)
         columns = weight.reshape(o, -1).T @ g_rows  # (C*kh*kw, N*OH*OW)
-        return self._col2im(columns, (len(g), c, *size), (kh, kw), stride, padding)
+        return self._col2im(columns, (c, kh, kw, len(g), *g.shape[2:]), stride, padding, size)
 
     def conv2d_weight(self, x: Array, g: Array, kernel: Pair, stride: Pair, padding: Pair) -> Array:
         o = g.shape[1]
-        columns = self._im2col(x, kernel, stride, padding)  # (C*kh*kw, N*OH*OW)
+        columns, _ = self._im2col(x, kernel, stride, padding)  # (C*kh*kw, N*OH*OW)
         g_rows = g.transpose(1, 0, 2, 3).reshape(o, -1)  # (O, N*OH*OW)
         return (g_rows @ columns.T).reshape(o, x.shape[1], *kernel)
 
@@ -108,12 +107,12 @@ class NumpyBackend(Backend):
     def max_pool2d(
         self, x: Array, kernel: Pair, stride: Pair, padding: Pair
     ) -> tuple[Array, Array]:
-        windows = self._windows(self._pad(x, padding, -np.inf), kernel, stride)
+        windows = self._windows(x, kernel, stride, padding, -np.inf)
         flat = windows.reshape(*windows.shape[:4], kernel[0] * kernel[1])  # (N, C, OH, OW, kh*kw)
         winners = flat.argmax(axis=-1)  # argmax takes the first of equals
         if padding != (0, 0):
             # where all that is real is -inf too, the border may have come first
-            real = self._windows(self._pad(self.xp.ones_like(x), padding), kernel, stride)
+            real = self._windows(self.xp.ones_like(x), kernel, stride, padding)
             real = real.reshape(flat.shape)
             inside = self.xp.take_along_axis(real, winners[..., None], axis=-1)[..., 0] > 0
             winners = self.xp.where(inside, winners, real.argmax(axis=-1))
@@ -134,13 +133,13 @@ class NumpyBackend(Backend):
     def max_pool2d_gather(
         self, x: Array, winners: Array, kernel: Pair, stride: Pair, padding: Pair
     ) -> Array:
-        windows = self._windows(self._pad(x, padding), kernel, stride)
+        windows = self._windows(x, kernel, stride, padding)
         # not a sum of products with the mask: 0 * inf would be NaN
         picked = self.xp.where(self._winner_mask(winners, kernel), windows, 0)
         return picked.sum(axis=(-2, -1)).astype(x.dtype, copy=False)
 
     def avg_pool2d(self, x: Array, kernel: Pair, stride: Pair, padding: Pair) -> Array:
-        return self._windows(self._pad(x, padding), kernel, stride).mean(axis=(-2, -1))
+        return self._windows(x, kernel, stride, padding).mean(axis=(-2, -1))
 
     def avg_pool2d_transpose(
         self, g: Array, kernel: Pair, stride: Pair, padding: Pair, size: Pair

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from minifbi.arguments import pair
-from minifbi.backends import output_size
 from minifbi.errors import ShapeError
 
 
@@ -27,7 +26,8 @@ class Window:
 
     def _check_size(self, shape: tuple[int, ...]) -> None:
         """Raise ShapeError unless the window fits into maps (N, C, H, W)."""
-        if min(output_size(shape[2:], *self.window)) < 1:  # type: ignore[arg-type]
+        (kh, kw), _, (ph, pw) = self.window
+        if shape[2] + 2 * ph < kh or shape[3] + 2 * pw < kw:
             least = tuple(k - 2 * p for k, p in zip(self.kernel_size, self.padding, strict=True))
             raise ShapeError(
                 f"{type(self).__name__} got an input of shape {shape}: its window "

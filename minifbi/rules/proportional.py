@@ -40,6 +40,8 @@ class Zero(Rule):
     needs_weights = False
 
     def __call__(self, step: Step, flow: Flow, book: Book | None = None) -> Flow:
+        if flow.is_ratio and book is None:  # the ratio is what is shared out; nothing is divided
+            return Flow(step.relevance(flow.values))
         return Flow(step.relevance(share(flow, step.z, step.z, bias=_bias(step, book), book=book)))
 
 

@@ -28,13 +28,13 @@ def _write(out, value, shape):
 
 def im2col(x, columns, *sizes):
     shape, _, window = _geometry(sizes)
-    columns[...] = REFERENCE._im2col(_first(x, shape), *window)
+    columns[...] = REFERENCE._im2col(_first(x, shape), *window)[0]
 
 
 def col2im(columns, x, *sizes):
-    shape, _, window = _geometry(sizes)
-    c, n, h, w = shape
-    _write(x, REFERENCE._col2im(columns, (n, c, h, w), *window), shape)
+    shape, (c, n, oh, ow), (kernel, stride, padding) = _geometry(sizes)
+    parts = (c, *kernel, n, oh, ow)
+    _write(x, REFERENCE._col2im(columns, parts, stride, padding, shape[2:]), shape)
 
 
 def max_pool(x, bias, out, winners, has_bias, rectified, *sizes):
