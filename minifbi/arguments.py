@@ -12,7 +12,10 @@ from collections.abc import Collection, Mapping
 from numbers import Integral, Real
 from typing import Any
 
-from minifbi.errors import ConfigError
+import numpy as np
+from numpy.typing import NDArray
+
+from minifbi.errors import CheckpointError, ConfigError, ShapeError
 
 
 def whole(name: str, value: Any, least: int | None = None, most: int | None = None) -> int:
@@ -144,6 +147,71 @@ def pair(name: str, value: Any, least: int | None = None) -> tuple[int, int]:
         return int(both[0]), int(both[1])
     bounds = "" if least is None else f", each at least {least}"
     raise refused(name, value, f"an integer or a pair of integers{bounds}")
+
+
+def labels_of(labels: Any, batch: int, classes: int) -> NDArray[np.int64]:
+    """Return labels as an int64 array, one per sample of a batch.
+
+    Parameters
+    ----------
+    labels : array_like of int
+        What the caller passed.
+    batch : int
+        How many there must be.
+    classes : int
+        They must lie in 0 to `classes` - 1.
+
+    Returns
+    -------
+    ndarray of int64, shape (batch,)
+
+    Raises
+    ------
+    ShapeError
+        If their number or type is wrong, or one is outside the range.
+    """
+    array = np.asarray(labels)
+    if array.shape != (batch,) or array.dtype.kind not in "iu":
+        raise ShapeError(
+            f"labels are {array.dtype} of shape {array.shape}, expected integers ({batch},): one "
+            f"per image"
+        )
+    wrong = np.flatnonzero((array < 0) | (array >= classes))
+    if wrong.size:
+        raise ShapeError(
+            f"label {array[wrong[0]]} at position {wrong[0]} is outside 0..{classes - 1}, "
+            f"the classes of a net with {classes} outputs"
+        )
+    return array.astype(np.int64, copy=False)
+
+
+def finite_array(name: str, values: Any, dtype: Any) -> NDArray[Any]:
+    """Return numbers from a checkpoint in a dtype, all of them finite there.
+
+    Parameters
+    ----------
+    name : str
+        What the message calls them.
+    values : array_like
+        Of any shape.
+    dtype : float32 or float64
+
+    Returns
+    -------
+    ndarray of `dtype`, same shape
+        A new array.
+
+    Raises
+    ------
+    CheckpointError
+        If they are no numbers, or one is NaN or infinite in this dtype.
+    """
+    array = np.asarray(values)
+    with np.errstate(over="ignore"):
+        array = np.array(array, dtype, order="C") if array.dtype.kind in "fiu" else np.array(np.nan)
+    if not np.isfinite(array).all():
+        raise CheckpointError(f"{name} holds values that are not finite numbers in {dtype}")
+    return array
 
 
 def refused(name: str, value: Any, expected: str) -> ConfigError:

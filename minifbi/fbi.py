@@ -24,7 +24,8 @@ from minifbi.autograd.classification import class_indices
 from minifbi.errors import ConfigError, ShapeError
 from minifbi.layers import Layer, Step
 from minifbi.numerics import Watch, checking
-from minifbi.rules import Composite, Rule, walk
+from minifbi.rules import walk
+from minifbi.rules.composite import AnyRule
 from minifbi.rules.walk import NO_LAYERS
 
 STARTS = ("target", "logits", "predicted")
@@ -91,10 +92,7 @@ def start_ratio(logits: Tensor, start: str = "target", labels: Any = None) -> Te
 
 
 def relevance_pass(
-    steps: Sequence[Step],
-    start: str = "target",
-    labels: Any = None,
-    rule: str | Rule | Composite = "zero",
+    steps: Sequence[Step], start: str = "target", labels: Any = None, rule: AnyRule = "zero"
 ) -> dict[str, Tensor]:
     """Step 2, Eq. (2): from the last layer to the first, collect every a_i^-.
 

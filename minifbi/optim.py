@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from minifbi.arguments import finite_array
 from minifbi.autograd import Tensor
 from minifbi.backends import Array
 from minifbi.errors import CheckpointError, ConfigError
@@ -106,14 +107,8 @@ class Optimizer:
         found: dict[str, dict[str, Array]] = {slot: {} for slot in self.memory}
         for slot, arrays in self.memory.items():
             for name in arrays:
-                p = self.parameters[name]
-                with np.errstate(over="ignore"):
-                    value = np.array(state[f"{slot}/{name}"], dtype=p.dtype, order="C")
-                if not np.isfinite(value).all():
-                    raise CheckpointError(
-                        f"the optimiser's state {slot}/{name} holds values that are not finite "
-                        f"numbers in {p.dtype}"
-                    )
+                p, key = self.parameters[name], f"{slot}/{name}"
+                value = finite_array(f"the optimiser's state {key}", state[key], p.dtype)
                 found[slot][name] = p.backend.asarray(value)
         self.steps, self.memory = int(steps), found
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
+from minifbi.arguments import labels_of
 from minifbi.autograd.functions import exp
 from minifbi.autograd.tensor import Tensor, record
 from minifbi.backends import Array, Backend
@@ -29,12 +28,11 @@ def log_softmax(logits: Tensor, axis: int = -1) -> Tensor:
     xp = logits.backend.xp
     shifted = logits.data - logits.data.max(axis=axis, keepdims=True)
     value = shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))
-    return record(
-        value,
-        (logits,),
-        lambda g: (g - xp.exp(value) * g.sum(axis=axis, keepdims=True),),
-        "log_softmax",
-    )
+
+    def backward(g: Array) -> Sequence[Array]:
+        return (g - xp.exp(value) * g.sum(axis=axis, keepdims=True),)
+
+    return record(value, (logits,), backward, "log_softmax")
 
 
 def softmax(logits: Tensor, axis: int = -1) -> Tensor:
@@ -53,34 +51,18 @@ def softmax(logits: Tensor, axis: int = -1) -> Tensor:
     return exp(log_softmax(logits, axis))
 
 
-def check_labels(labels: Any, batch: int, classes: int) -> Any:
-    """Labels as an int64 NumPy array (N,), after checking their shape, type and range."""
-    array = np.asarray(labels)
-    if array.shape != (batch,):
-        raise ShapeError(f"labels have shape {array.shape}, expected ({batch},): one an image")
-    if array.dtype.kind not in "iu":
-        raise ShapeError(f"labels must be integers, not {array.dtype}")
-    wrong = np.flatnonzero((array < 0) | (array >= classes))
-    if wrong.size:
-        raise ShapeError(
-            f"label {array[wrong[0]]} at position {wrong[0]} is outside 0..{classes - 1}, "
-            f"the classes of a net with {classes} outputs"
-        )
-    return array.astype(np.int64, copy=False)
-
-
 def class_indices(backend: Backend, labels: Any, batch: int, classes: int) -> Array:
-    """Labels as a backend's own int64 array (N,), checked as :func:`check_labels` does.
+    """Labels as a backend's own int64 array (N,), checked by :func:`minifbi.arguments.labels_of`.
 
     Labels that are on a device already come from a data set, which has checked that they are
     in range; to look at them there would make the host wait in each step.
     """
     if not (backend.asynchronous and backend.holds(labels)):
-        return backend.asarray(check_labels(labels, batch, classes))
+        return backend.asarray(labels_of(labels, batch, classes))
     if tuple(labels.shape) != (batch,) or labels.dtype.kind not in "iu":
         raise ShapeError(
             f"labels are {labels.dtype} of shape {labels.shape}, expected integers ({batch},): "
-            f"one an image"
+            f"one per image"
         )
     return labels
 

@@ -24,12 +24,8 @@ def _tensors(*values: Any) -> tuple[Tensor, ...]:
     like = next((value for value in values if isinstance(value, Tensor)), None)
     if like is None:
         raise TypeError(f"expected at least one Tensor among {len(values)} values, got none")
-    tensors = tuple(
-        value
-        if isinstance(value, Tensor)
-        else Tensor(value, backend=like.backend, dtype=like.dtype)
-        for value in values
-    )
+    options: dict[str, Any] = {"backend": like.backend, "dtype": like.dtype}
+    tensors = tuple(v if isinstance(v, Tensor) else Tensor(v, **options) for v in values)
     check_same_backend(tensors, "an operation")  # before their arrays meet
     return tensors
 

@@ -119,15 +119,13 @@ def check_gradients(
                 f"parameter {name!r} is {p.dtype} with requires_grad={p.requires_grad}; "
                 f"differences need float64, and the gradient requires_grad=True"
             )
-    saved = {name: p.grad for name, p in parameters.items()}
+    saved, gradients = {name: p.grad for name, p in parameters.items()}, {}
     try:
         for p in parameters.values():
             p.grad = None
         loss().backward()
-        gradients = {
-            name: p.backend.to_numpy(p.backend.xp.zeros_like(p.data) if p.grad is None else p.grad)
-            for name, p in parameters.items()
-        }
+        for name, p in parameters.items():
+            gradients[name] = np.zeros(p.shape) if p.grad is None else p.backend.to_numpy(p.grad)
     finally:
         for name, p in parameters.items():
             p.grad = saved[name]

@@ -7,12 +7,10 @@ the tape.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
 from typing import Any
 
 from minifbi.autograd import functions
 from minifbi.autograd.tensor import Tensor
-from minifbi.backends import Array
 
 Axis = int | tuple[int, ...] | None
 
@@ -37,12 +35,8 @@ def flatten(a: Tensor, start_dim: int = 0) -> Tensor:
     return functions.reshape(a, (*a.shape[:start_dim], -1))
 
 
-def _reversed(function: Callable[[Any, Any], Tensor]) -> Callable[[Tensor, Any], Tensor]:
-    return lambda a, other: function(other, a)
-
-
-def _comparison(compare: Callable[[Any, Any], Any]) -> Callable[[Tensor, Any], Array]:
-    """A plain boolean array: nothing of it can be differentiated."""
+def _comparison(compare: Any) -> Any:
+    """A plain boolean array: it cannot be differentiated."""
     return lambda a, other: compare(a.data, getattr(other, "data", other))
 
 
@@ -56,20 +50,15 @@ METHODS: dict[str, Any] = {
 }
 """What ``tensor.NAME`` is, beside the functions of that name."""
 
-for _name in "exp log tanh sigmoid relu clip sum mean max".split():
+METHODS |= {f.__name__: f for f in (sqrt, var, min, flatten)}
+for _name in "exp log tanh sigmoid relu clip sum mean max reshape transpose squeeze".split():
     METHODS[_name] = getattr(functions, _name)
-for _name in "reshape transpose squeeze expand_dims pad broadcast_to".split():
+for _name in "expand_dims pad broadcast_to".split():
     METHODS[_name] = getattr(functions, _name)
-for _function in (sqrt, var, min, flatten):
-    METHODS[_function.__name__] = _function
-for _name, _operator in {
-    "add": functions.add,
-    "sub": functions.subtract,
-    "mul": functions.multiply,
-    "truediv": functions.divide,
-    "matmul": functions.matmul,
-}.items():
-    METHODS[f"__{_name}__"], METHODS[f"__r{_name}__"] = _operator, _reversed(_operator)
+_SHORT = {"add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide"}
+for _name, _long in (*_SHORT.items(), ("matmul", "matmul")):
+    _operator = METHODS[f"__{_name}__"] = getattr(functions, _long)
+    METHODS[f"__r{_name}__"] = lambda a, other, f=_operator: f(other, a)
 for _name in ("gt", "ge", "lt", "le"):
     METHODS[f"__{_name}__"] = _comparison(getattr(operator, _name))
 for _name, _method in METHODS.items():

@@ -195,20 +195,18 @@ class Tensor:
                 "backward() on a tensor that has no tape behind it: no input had "
                 "requires_grad=True, or it was computed under no_grad()"
             )
-        if grad is None:
-            if self.size != 1:
-                raise ShapeError(
-                    f"backward() without an argument needs a tensor of one element, this one has "
-                    f"shape {self.shape}; sum it, or pass the gradient with respect to it"
-                )
-            seed = self.backend.xp.ones_like(self.data)
-        else:
-            seed = self.backend.asarray(grad, self.dtype)
-            if tuple(seed.shape) != self.shape:
-                raise ShapeError(
-                    f"backward() got a gradient of shape {tuple(seed.shape)} "
-                    f"for a tensor of shape {self.shape}; the two must be equal"
-                )
+        if grad is None and self.size != 1:
+            raise ShapeError(
+                f"backward() without an argument needs a tensor of one element, this one has "
+                f"shape {self.shape}; sum it, or pass the gradient with respect to it"
+            )
+        xp = self.backend.xp
+        seed = xp.ones_like(self.data) if grad is None else self.backend.asarray(grad, self.dtype)
+        if tuple(seed.shape) != self.shape:
+            raise ShapeError(
+                f"backward() got a gradient of shape {tuple(seed.shape)} "
+                f"for a tensor of shape {self.shape}; the two must be equal"
+            )
 
         # Gradients on their way, by tensor.  A tensor that is used twice collects
         # from both uses, so it may pass its gradient on only when every use has

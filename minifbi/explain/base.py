@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from minifbi.arguments import labels_of
 from minifbi.autograd import no_grad
-from minifbi.autograd.classification import check_labels
 from minifbi.errors import ConfigError, DataError, ShapeError
 from minifbi.fbi import forward_pass, start_ratio
 from minifbi.fusion import fuse
@@ -134,5 +134,5 @@ def gradient_at_pixels(model: Layer, images: Floats, classes: NDArray[Any]) -> F
 def logits_of(model: Layer, images: Floats, classes: NDArray[Any]) -> Floats:
     """The logit of each image's class: shape (N,)."""
     logits = forward_pass(fuse(model), images)[-1].z
-    check_labels(classes, *logits.shape)
+    labels_of(classes, *logits.shape)
     return np.asarray(logits.numpy()[np.arange(len(classes)), classes])

@@ -10,7 +10,7 @@ from minifbi.arguments import whole
 from minifbi.backends import Array, Backend
 from minifbi.errors import ShapeError
 from minifbi.layers.base import Gradients
-from minifbi.layers.linear import Linear
+from minifbi.layers.linear import Linear, Seed
 from minifbi.layers.window import Window
 
 
@@ -62,7 +62,7 @@ class Conv2d(Window, Linear):
         padding: int | tuple[int, int] = 0,
         bias: bool = True,
         *,
-        rng: int | np.random.Generator = 0,
+        rng: Seed = 0,
         backend: str | Backend = "numpy",
         dtype: Any = np.float32,
     ) -> None:

@@ -10,7 +10,7 @@ from minifbi.arguments import whole
 from minifbi.backends import Array, Backend
 from minifbi.errors import ShapeError
 from minifbi.layers.base import Gradients
-from minifbi.layers.linear import Linear
+from minifbi.layers.linear import Linear, Seed
 
 
 class Dense(Linear):
@@ -50,7 +50,7 @@ class Dense(Linear):
         out_features: int,
         bias: bool = True,
         *,
-        rng: int | np.random.Generator = 0,
+        rng: Seed = 0,
         backend: str | Backend = "numpy",
         dtype: Any = np.float32,
     ) -> None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from minifbi.arguments import number
 from minifbi.backends import Array, Backend
 from minifbi.layers.base import Gradients, Layer
-from minifbi.layers.linear import make_rng
+from minifbi.layers.linear import Seed, make_rng
 
 
 class Dropout(Layer):
@@ -31,7 +29,7 @@ class Dropout(Layer):
         If p is not in [0, 1).
     """
 
-    def __init__(self, p: float = 0.5, *, rng: int | np.random.Generator = 0) -> None:
+    def __init__(self, p: float = 0.5, *, rng: Seed = 0) -> None:
         super().__init__()
         self.p = number("p", p, 0, below=1)
         self.rng = make_rng(rng)

@@ -22,10 +22,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from minifbi.autograd import Tensor
 from minifbi.backends import Array, Backend
 from minifbi.layers.base import Gradients, Layer
+
+Seed = int | np.random.Generator
 
 
 class Linear(Layer):
@@ -42,14 +45,7 @@ class Linear(Layer):
     weight: Tensor
     bias: Tensor | None
 
-    def _init_weights(
-        self,
-        shape: tuple[int, ...],
-        bias: bool,
-        rng: int | np.random.Generator,
-        backend: str | Backend,
-        dtype: Any,
-    ) -> None:
+    def _init_weights(self, shape: Any, bias: bool, rng: Seed, backend: Any, dtype: Any) -> None:
         normal = he_normal(shape, int(np.prod(shape[1:])), rng)
         self.weight = self.add_parameter("weight", normal, backend, dtype)
         self.bias = self.add_parameter("bias", np.zeros(shape[0]), backend, dtype) if bias else None
@@ -67,14 +63,12 @@ class Linear(Layer):
         return (grad_ratio, grad_weight, None) if has_bias else (grad_ratio, grad_weight)
 
 
-def make_rng(rng: int | np.random.Generator) -> np.random.Generator:
+def make_rng(rng: Seed) -> np.random.Generator:
     """A generator from a seed; a generator is passed on, so that layers may share one."""
     return rng if isinstance(rng, np.random.Generator) else np.random.default_rng(rng)
 
 
-def he_normal(
-    shape: tuple[int, ...], fan_in: int, rng: int | np.random.Generator
-) -> np.ndarray[Any, Any]:
+def he_normal(shape: tuple[int, ...], fan_in: int, rng: Seed) -> NDArray[np.float64]:
     """Normal numbers of standard deviation sqrt(2 / fan_in), in float64.
 
     This keeps the mean square of ReLU activations the same from layer to layer (He, Zhang, Ren

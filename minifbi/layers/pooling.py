@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from minifbi.backends import Array, Backend
-from minifbi.errors import ConfigError, ShapeError
+from minifbi.errors import ConfigError
 from minifbi.layers.base import Gradients, Layer
 from minifbi.layers.window import Window
 
@@ -34,10 +34,6 @@ class _Pool2d(Window, Layer):
         )
 
     def check_input(self, shape: tuple[int, ...]) -> None:
-        if len(shape) != 4:
-            raise ShapeError(
-                f"{type(self).__name__} got an input of shape {shape}, expected (N, C, H, W)"
-            )
         self._check_size(shape)
 
 
@@ -94,15 +90,13 @@ class AvgPool2d(_Pool2d):
     proportional = True
 
     def forward(self, backend: Backend, x: Array) -> tuple[Array, Any]:
-        return backend.avg_pool2d(x, *self.window), (x.shape[2:],)
+        return backend.avg_pool2d(x, *self.window), x.shape[2:]
 
     def backward(self, backend: Backend, grad: Array, saved: Any, needs_x: bool) -> Gradients:
-        (size,) = saved
-        return (backend.avg_pool2d_transpose(grad, *self.window, size),)
+        return (backend.avg_pool2d_transpose(grad, *self.window, saved),)
 
     def relevance(self, backend: Backend, ratio: Array, saved: Any) -> Array:
-        (size,) = saved
-        return backend.avg_pool2d_transpose(ratio, *self.window, size)
+        return backend.avg_pool2d_transpose(ratio, *self.window, saved)
 
     def jvp(self, backend: Backend, u: Array, saved: Any) -> Array:
         return backend.avg_pool2d(u, *self.window)

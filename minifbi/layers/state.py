@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from minifbi.arguments import finite_array
 from minifbi.autograd import Tensor
 from minifbi.backends import Array, Backend, get_backend
 from minifbi.errors import CheckpointError
@@ -209,19 +210,12 @@ class State:
             )
         arrays = {}
         for name, held in own.items():
-            array = np.asarray(state[name])
-            if array.shape != held.shape:
+            if np.shape(state[name]) != held.shape:
                 raise CheckpointError(
-                    f"the parameters belong to another model: {name} has shape {array.shape}, "
-                    f"this model has {held.shape}"
+                    f"the parameters belong to another model: {name} has shape "
+                    f"{np.shape(state[name])}, this model has {held.shape}"
                 )
-            with np.errstate(over="ignore"):
-                numbers = array.dtype.kind in "fiu"
-                arrays[name] = array.astype(held.dtype) if numbers else np.array(np.nan)
-            if not np.isfinite(arrays[name]).all():
-                raise CheckpointError(
-                    f"parameter {name} holds values that are not finite numbers in {held.dtype}"
-                )
+            arrays[name] = finite_array(f"parameter {name}", state[name], held.dtype)
         for name, p in self.parameters().items():
             p.data = p.backend.asarray(arrays[name])
         for name, (layer, key) in self._named("own_buffers").items():

@@ -25,7 +25,11 @@ class Window:
         self.window = (self.kernel_size, self.stride, self.padding)
 
     def _check_size(self, shape: tuple[int, ...]) -> None:
-        """Raise ShapeError unless the window fits into maps (N, C, H, W)."""
+        """Raise ShapeError unless these are maps (N, C, H, W), and the window fits into them."""
+        if len(shape) != 4:
+            raise ShapeError(
+                f"{type(self).__name__} got an input of shape {shape}, expected (N, C, H, W)"
+            )
         (kh, kw), _, (ph, pw) = self.window
         if shape[2] + 2 * ph < kh or shape[3] + 2 * pw < kw:
             least = tuple(k - 2 * p for k, p in zip(self.kernel_size, self.padding, strict=True))

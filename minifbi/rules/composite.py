@@ -58,17 +58,14 @@ class Composite:
     @property
     def exact(self) -> bool:
         """Whether every layer follows LRP-0 itself, and not a rule derived from it."""
-        return all(
-            type(rule) is Zero
-            for rule in (self.conv, self.dense, self.first or self.conv, self.pooling)
-        )
+        own = {type(rule) for rule in (self.conv, self.dense, self.first, self.pooling) if rule}
+        return own == {Zero}
 
     def describe(self) -> str:
         """The rules in words, for tables."""
-        if self.conv == self.dense:
-            text = f"{self.conv}"
-        else:
-            text = f"{self.conv} in convolutions, {self.dense} in dense layers"
+        text = f"{self.conv}"
+        if self.conv != self.dense:
+            text += f" in convolutions, {self.dense} in dense layers"
         return text if self.first is None else f"{text}, {self.first} in the first layer"
 
     def rules(self, steps: Sequence[Step]) -> list[Rule | None]:
@@ -129,7 +126,10 @@ convolutions, and flat or z-box in the first layer if the name ends so.
 """
 
 
-def get_rule(rule: str | Rule | Composite, **options: float) -> Composite:
+AnyRule = str | Rule | Composite
+
+
+def get_rule(rule: AnyRule, **options: float) -> Composite:
     """A composite by name, for example ``"epsilon"``, ``"epsilon:0.05"`` or ``"alpha-beta:3,2"``.
 
     Parameters

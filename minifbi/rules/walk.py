@@ -13,7 +13,7 @@ from minifbi.autograd import Tensor
 from minifbi.errors import ConfigError
 from minifbi.layers import Step
 from minifbi.numerics import Watch, checking
-from minifbi.rules.composite import Composite, get_rule
+from minifbi.rules.composite import AnyRule, get_rule
 from minifbi.rules.flow import Book, Flow, pass_on
 from minifbi.rules.rule import Rule
 
@@ -52,11 +52,7 @@ class Passage:
 
 
 def walk(
-    steps: Sequence[Step],
-    start: Tensor,
-    rule: str | Rule | Composite = "zero",
-    *,
-    books: bool = False,
+    steps: Sequence[Step], start: Tensor, rule: AnyRule = "zero", *, books: bool = False
 ) -> Iterator[Passage]:
     """Carry relevance from the last layer to the first, on the tape: Eq. (2) with any rule.
 
