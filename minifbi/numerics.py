@@ -9,15 +9,17 @@ computed changes, to the last bit.  Outside, a layer asks once a pass whether to
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from minifbi.backends import Array, Backend
 from minifbi.errors import NonFiniteError
+
+T = TypeVar("T")
 
 # A context variable, as for the tape: every thread has its own.
 _checking: ContextVar[bool] = ContextVar("minifbi_check_numerics", default=False)
@@ -167,3 +169,36 @@ class Watch:
             f"{'is' if count == 1 else 'are'} NaN or infinite, the first at {first}: "
             f"{values[first]}{f', while {known}' if known else ''}; {advice}"
         )
+
+
+# ---- in training ---------------------------------------------------------------------------
+def checked(check: bool, where: str, computation: Callable[[], T]) -> T:
+    """Carry out a computation; with `check`, name `where` it was and the first layer at fault.
+
+    Raises
+    ------
+    NonFiniteError
+        If a layer computed a NaN or an infinity.
+    """
+    try:
+        with check_numerics(check):
+            return computation()
+    except NonFiniteError as error:
+        raise NonFiniteError(f"{where}: {error}" if check else str(error)) from None
+
+
+def check_parameters(model: Any, check: bool, step: int, lr: float) -> None:
+    """Raise NonFiniteError if a parameter is not finite after update number `step`."""
+    parameters = model.parameters()
+    finite = [p.backend.xp.isfinite(p.data).all() for p in parameters.values()]
+    for name, whole in zip(parameters, model.backend.scalars(finite), strict=True):
+        if not whole:
+            raise NonFiniteError(
+                f"parameter {name} is not finite any more after step {step}; "
+                f"try a smaller learning rate than {lr:g}{hint(check)}"
+            )
+
+
+def hint(check: bool) -> str:
+    """How to learn more, for the end of a message."""
+    return "" if check else "; --check-numerics names the first layer at fault"

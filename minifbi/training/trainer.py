@@ -17,10 +17,10 @@ from minifbi.datasets.resident import ResidentSplit, bring_near
 from minifbi.errors import CheckpointError, NonFiniteError, ShapeError
 from minifbi.fusion import fuse
 from minifbi.layers import Sequential
+from minifbi.numerics import check_parameters, checked, hint
 from minifbi.optim import learning_rate
 from minifbi.training.config import TrainConfig, make_model, make_optimizer, make_regularizer
 from minifbi.training.evaluation import evaluate
-from minifbi.training.finite import check_parameters, checked, hint
 from minifbi.training.gate import Gate
 from minifbi.training.log import EpochLog, Progress
 from minifbi.training.state import BATCH, RunState
@@ -158,7 +158,7 @@ class Trainer:
                     self._validate(progress)
         self._read(log)
         self._show(log, progress)
-        check_parameters(self.model, config, self.step, self.optimizer.lr)
+        check_parameters(self.model, config.check_numerics, self.step, self.optimizer.lr)
         self.run.epoch += 1
         accuracy = self._validate(progress)
         self.run.seconds += (seconds := time.perf_counter() - begin)
@@ -222,7 +222,7 @@ class Trainer:
         config = self.config
         with np.errstate(all="ignore"):  # what overflows is found, and said, when it is read
             losses, labels = checked(
-                config,
+                config.check_numerics,
                 f"step {self.step + 1} of epoch {self.epoch + 1}",
                 lambda: self._losses(train, indices, places),
             )
@@ -239,7 +239,7 @@ class Trainer:
             self.optimizer.step()
         self.run.step += 1
         if config.check_numerics:
-            check_parameters(self.model, config, self.step, self.optimizer.lr)
+            check_parameters(self.model, config.check_numerics, self.step, self.optimizer.lr)
 
     def _read(self, log: EpochLog) -> None:
         """Read the losses of the steps since the last time; raise if one is not finite."""
@@ -249,7 +249,7 @@ class Trainer:
                     f"the loss became {batch.loss} at step {batch.step} of epoch "
                     f"{self.epoch + 1} (task loss {batch.task_loss:g}, {self.regularizer.label} "
                     f"{batch.penalty if self.penalty_active else 'not computed'}); "
-                    f"try a smaller learning rate than {self.config.lr:g}{hint(self.config)}"
+                    f"try a smaller learning rate than {self.config.lr:g}{hint(self.config.check_numerics)}"
                 )
             for name in BATCH:
                 self.history[name].append(getattr(batch, name))
@@ -257,7 +257,7 @@ class Trainer:
     def _validate(self, progress: Progress | None) -> float:
         """Accuracy on the validation split, shown to the gate and written down."""
         accuracy, _ = checked(
-            self.config,
+            self.config.check_numerics,
             f"validation after step {self.step}",
             lambda: evaluate(self.model, self._near("validation")),
         )

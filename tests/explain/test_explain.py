@@ -284,7 +284,7 @@ def test_wrong_names_and_options(name, options, message):
         (np.ones((2, 1, 7, 6), np.uint8), [0, 1], DataError, "Divide uint8 pixels by 255"),
         (np.ones((2, 1, 7, 6)), [0], ShapeError, r"classes have shape \(1,\), expected \(2,\)"),
         (np.ones((2, 1, 7, 6)), [0, CLASSES], ShapeError, f"label {CLASSES} at position 1"),
-        (np.ones((2, 1, 7, 6)), [0.0, 1.0], ShapeError, "must be integers"),
+        (np.ones((2, 1, 7, 6)), [0.0, 1.0], ShapeError, "expected integers"),
         (np.ones((2, 3, 7, 6)), [0, 1], ShapeError, "3"),
     ],
 )
