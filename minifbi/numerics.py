@@ -180,11 +180,13 @@ def checked(check: bool, where: str, computation: Callable[[], T]) -> T:
     NonFiniteError
         If a layer computed a NaN or an infinity.
     """
+    if not check:
+        return computation()
     try:
-        with check_numerics(check):
+        with check_numerics():
             return computation()
     except NonFiniteError as error:
-        raise NonFiniteError(f"{where}: {error}" if check else str(error)) from None
+        raise NonFiniteError(f"{where}: {error}") from None
 
 
 def check_parameters(model: Any, check: bool, step: int, lr: float) -> None:

@@ -249,7 +249,8 @@ class Trainer:
                     f"the loss became {batch.loss} at step {batch.step} of epoch "
                     f"{self.epoch + 1} (task loss {batch.task_loss:g}, {self.regularizer.label} "
                     f"{batch.penalty if self.penalty_active else 'not computed'}); "
-                    f"try a smaller learning rate than {self.config.lr:g}{hint(self.config.check_numerics)}"
+                    f"try a smaller learning rate than {self.config.lr:g}"
+                    f"{hint(self.config.check_numerics)}"
                 )
             for name in BATCH:
                 self.history[name].append(getattr(batch, name))
