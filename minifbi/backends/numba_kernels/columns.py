@@ -24,62 +24,112 @@ import numba
 
 from minifbi.backends.base import Array, Pair, output_size
 from minifbi.backends.numba_kernels import direct
-from minifbi.backends.numba_kernels.jit import ELEMENT, Kernel
+from minifbi.backends.numba_kernels.jit import ELEMENT, Kernel, jit
 from minifbi.backends.numba_kernels.launch import DType, Shape, pair
 from minifbi.backends.numba_kernels.memory import empty
-from minifbi.backends.numba_kernels.unpooled import NO_WINNERS
 
 ONE, NONE = (1, 1), (0, 0)
-SMALL = 4  # samples; measured: with more, the columns cost more than the lanes
+# Measured: with more samples the columns cost more than the lanes.  And with more pixels they
+# take much memory, and sums over all pixels become long.
+SAMPLES, PIXELS = 4, 4096
+Steps = tuple[int, int, int, int, int, int]
+
+
+@jit
+def _inside(start: int, step: int, size: int, count: int) -> tuple[int, int]:
+    """From which to which of `count` places, `step` apart from `start` on, all are in a map."""
+    first = min(max(0, (step - 1 - start) // step), count)
+    return first, max(first, min(count, (size - 1 - start) // step + 1))
 
 
 @Kernel
-def im2col(x: Array, columns: Array, steps: tuple[int, int, int, int, int, int]) -> None:
+def im2col(x: Array, columns: Array, steps: Steps) -> None:
     """Columns (C, kh, kw, ph, pw, OH, OW, N) of x (C, H, W, N).
 
     `steps` are the convolution's stride and padding, and the pooling's stride.
     """
     sh, sw, up, left, pool_sh, pool_sw = steps
-    _, kh, kw, ph, pw, rows, out_columns, batch = columns.shape
-    zero = x.dtype.type(0)
+    _, kh, kw, ph, pw, rows, across, batch = columns.shape
+    columns_of, zero, step = columns.reshape(-1), x.dtype.type(0), sw * pool_sw
     for item in numba.prange(columns.shape[0] * kh):
         c, k = item // kh, item % kh
+        flat = x[c].reshape(-1)
+        to = item * kw * ph * pw * rows * across * batch
         for m in range(kw):
             for i in range(ph):
                 for j in range(pw):
+                    start = j * sw + m - left
+                    first, last = _inside(start, step, x.shape[2], across)
                     for row in range(rows):
                         y = (row * pool_sh + i) * sh + k - up
-                        inside = 0 <= y < x.shape[1]
-                        for column in range(out_columns):
-                            z = (column * pool_sw + j) * sw + m - left
-                            if inside and 0 <= z < x.shape[2]:
-                                for n in range(batch):
-                                    columns[c, k, m, i, j, row, column, n] = x[c, y, z, n]
+                        if y < 0 or y >= x.shape[1]:
+                            for q in range(to, to + across * batch):
+                                columns_of[q] = zero
+                        else:
+                            for q in range(to, to + first * batch):
+                                columns_of[q] = zero
+                            at = (y * x.shape[2] + start) * batch
+                            if step == 1:
+                                for q in range(first * batch, last * batch):
+                                    columns_of[to + q] = flat[at + q]
                             else:
-                                for n in range(batch):
-                                    columns[c, k, m, i, j, row, column, n] = zero
+                                for column in range(first, last):
+                                    for n in range(batch):
+                                        columns_of[to + column * batch + n] = flat[
+                                            at + column * step * batch + n
+                                        ]
+                            for q in range(to + last * batch, to + across * batch):
+                                columns_of[q] = zero
+                        to += across * batch
 
 
 @Kernel
-def col2im(columns: Array, x: Array, steps: tuple[int, int, int, int, int, int]) -> None:
-    """The transpose of `im2col`: what the windows have at one place of x is added up."""
-    sh, sw, up, left, pool_sh, pool_sw = steps
-    _, kh, kw, ph, pw, rows, out_columns, batch = columns.shape
+def col2im(columns: Array, x: Array, steps: Steps) -> None:
+    """The transpose of `im2col` without pooling: what meets at one place of x is added up."""
+    sh, sw, up, left, _, _ = steps
+    _, kh, kw, _, _, rows, across, batch = columns.shape
+    columns_of = columns.reshape(-1)
     for c in numba.prange(columns.shape[0]):
-        x[c] = 0
+        flat = x[c].reshape(-1)
+        flat[:] = 0
+        at = c * kh * kw * rows * across * batch
         for k in range(kh):
             for m in range(kw):
-                for i in range(ph):
-                    for j in range(pw):
-                        for row in range(rows):
-                            y = (row * pool_sh + i) * sh + k - up
-                            if y < 0 or y >= x.shape[1]:
-                                continue
-                            for column in range(out_columns):
-                                z = (column * pool_sw + j) * sw + m - left
-                                if 0 <= z < x.shape[2]:
-                                    for n in range(batch):
-                                        x[c, y, z, n] += columns[c, k, m, i, j, row, column, n]
+                first, last = _inside(m - left, sw, x.shape[2], across)
+                for row in range(rows):
+                    y = row * sh + k - up
+                    if 0 <= y < x.shape[1]:
+                        to = (y * x.shape[2] + m - left) * batch
+                        if sw == 1:
+                            for q in range(first * batch, last * batch):
+                                flat[to + q] += columns_of[at + q]
+                        else:
+                            for column in range(first, last):
+                                for n in range(batch):
+                                    flat[to + column * sw * batch + n] += columns_of[
+                                        at + column * batch + n
+                                    ]
+                    at += across * batch
+
+
+@Kernel
+def im2row(x: Array, rows: Array, steps: Steps) -> None:
+    """Each window of x (C, H, W, N) as one row: (OH, OW, N, C, kh, kw)."""
+    sh, sw, up, left, _, _ = steps
+    down, across, batch, channels, kh, kw = rows.shape
+    for row in numba.prange(down):
+        for column in range(across):
+            start = column * sw - left
+            first, last = _inside(start, 1, x.shape[2], kw)
+            for n in range(batch):
+                to = rows[row, column, n].reshape(-1)
+                to[:] = 0
+                for c in range(channels):
+                    for k in range(kh):
+                        y = row * sh + k - up
+                        if 0 <= y < x.shape[1]:
+                            for m in range(first, last):
+                                to[(c * kh + k) * kw + m] = x[c, y, start + m, n]
 
 
 @dataclass(frozen=True)
@@ -99,7 +149,7 @@ class Columns:
     """
 
     shape: Shape
-    steps: tuple[int, ...]
+    steps: Steps
     maps: Shape
     kernel: Any
 
@@ -168,34 +218,21 @@ class Transpose:
     shape: Shape
 
     def __call__(self, g: Array, winners: Array, weight: Array) -> Array:
-        shape = (len(g), 1, 1, -1)
-        if winners is not NO_WINNERS:
-            winners = winners.reshape(shape)
         flat = weight.reshape(weight.shape[0], -1, 1, 1)
-        columns = self.inner(g.reshape(shape), winners, flat)
+        columns = self.inner(g.reshape(len(g), 1, 1, -1), winners, flat)
         out = empty(self.shape, g.dtype)
         self.columns.kernel(columns.reshape(self.columns.shape), out, self.columns.steps)
         return out
 
 
 def transpose_plan(
-    g_shape: Shape,
-    weight_shape: Shape,
-    dtype: DType,
-    stride: Pair,
-    padding: Pair,
-    size: Pair,
-    window: tuple[int, ...] | None,
+    g_shape: Shape, weight_shape: Shape, dtype: DType, stride: Pair, padding: Pair, size: Pair
 ) -> Transpose:
     """See :func:`.direct.transpose_plan`."""
-    (n, o, oh, ow), (_, c, kh, kw) = g_shape, weight_shape
-    columns = _columns(col2im, n, c, (kh, kw), (stride, padding), (oh, ow), window)
-    places = columns.maps[1:3]
-    inner = direct.transpose_plan(
-        columns.logical(o),
-        (o, columns.maps[0], 1, 1),
-        *(dtype, ONE, NONE, places, (*places, *places, *places) if window else None),
-    )
+    (n, o, *out_size), (_, c, kh, kw) = g_shape, weight_shape
+    columns = _columns(col2im, n, c, (kh, kw), (stride, padding), out_size, None)
+    shape = (o, columns.maps[0], 1, 1)
+    inner = direct.transpose_plan(columns.logical(o), shape, dtype, ONE, NONE, ONE)
     return Transpose(columns, inner, (c, *pair(size), n))
 
 
@@ -240,37 +277,34 @@ def pooled_plan(
 
 @dataclass(frozen=True)
 class WeightGradient:
-    """Plan of the gradient at a convolution's weight: `inner` reads the columns of x."""
+    """Plan of the gradient at a convolution's weight: the sum over pixels of g times a window.
 
-    columns: Columns
-    inner: direct.WeightGradient
+    The windows are rows of a matrix (pixels, C * kh * kw).  Pixels play the part of channels, g is
+    their weight, and lanes are places of the result.
+    """
+
+    kernel: Any
+    rows: Shape
+    steps: Steps
+    inner: direct.Convolution
     shape: Shape
 
     def __call__(self, x: Array, g: Array, winners: Array) -> Array:
-        pixels = self.columns.maps[3]
-        if winners is NO_WINNERS:
-            g = g.reshape(len(g), *self.columns.maps[1:])
-        else:
-            g, winners = g.reshape(-1, 1, 1, pixels), winners.reshape(-1, 1, 1, pixels)
-        return self.inner(self.columns.of(x), g, winners).reshape(self.shape)
+        rows = empty(self.rows, x.dtype)
+        self.kernel(x, rows, self.steps)
+        pixels = math.prod(self.rows[:3])
+        weight = g.reshape(-1, pixels, 1, 1)
+        return self.inner(rows.reshape(pixels, 1, 1, -1), winners, weight).reshape(self.shape)
 
 
 def weight_plan(
-    x_shape: Shape,
-    g_shape: Shape,
-    dtype: DType,
-    kernel: Pair,
-    stride: Pair,
-    padding: Pair,
-    window: tuple[int, ...] | None,
+    x_shape: Shape, g_shape: Shape, dtype: DType, kernel: Pair, stride: Pair, padding: Pair
 ) -> WeightGradient:
     """See :func:`.direct.weight_plan`."""
     (n, c, *_), (_, o, oh, ow), (kh, kw) = x_shape, g_shape, pair(kernel)
-    columns = _columns(im2col, n, c, (kh, kw), (stride, padding), (oh, ow), window)
-    places = columns.maps[1:3]
-    inner = direct.weight_plan(
-        columns.logical(columns.maps[0]),
-        columns.logical(o),
-        *(dtype, ONE, ONE, NONE, (*places, *places, *places) if window else None),
+    rows, pixels, places = (oh, ow, n, c, kh, kw), oh * ow * n, c * kh * kw
+    inner = direct.forward_plan((places, pixels, 1, 1), (o, pixels, 1, 1), dtype, ONE, NONE)
+    function = im2row.version(ELEMENT * math.prod(rows))
+    return WeightGradient(
+        function, rows, (*pair(stride), *pair(padding), 1, 1), inner, (o, c, kh, kw)
     )
-    return WeightGradient(columns, inner, (o, c, kh, kw))

@@ -23,9 +23,9 @@ def _compiled(dtypes: DTypes, *lengths: int) -> bool:
     return dtypes[0] in FLOATS and dtypes[0] == dtypes[1] and min(lengths) > 0
 
 
-def _for(batch: int, size: Pair) -> Any:
-    """Who makes the plan for outputs of that size: for few samples it needs columns."""
-    return columns if batch <= columns.SMALL < batch * size[0] * size[1] else direct
+def _few(batch: int, size: Pair) -> bool:
+    """Whether the batch is so small that its pixels should be columns."""
+    return batch <= columns.SAMPLES < batch * size[0] * size[1] <= columns.PIXELS
 
 
 @planned
@@ -38,7 +38,7 @@ def forward(
     size = output_size(x_shape[2:], weight_shape[2:], stride, padding)
     if x_shape[1] != weight_shape[1] or min(size) < 1:
         raise ShapeError(f"conv2d: an input of shape {x_shape} and a weight of {weight_shape}")
-    plans = _for(x_shape[0], size)
+    plans = columns if _few(x_shape[0], size) else direct
     return plans.forward_plan(x_shape, weight_shape, dtypes[0], stride, padding)
 
 
@@ -57,8 +57,9 @@ def transpose(
         return None
     if g_shape[1] != weight_shape[0]:
         raise ShapeError(f"conv2d_transpose: a g of shape {g_shape}, a weight of {weight_shape}")
-    plans = _for(g_shape[0], g_shape[2:])
-    return plans.transpose_plan(g_shape, weight_shape, dtypes[0], stride, padding, size, window)
+    if window is None and _few(g_shape[0], g_shape[2:]):
+        return columns.transpose_plan(g_shape, weight_shape, dtypes[0], stride, padding, size)
+    return direct.transpose_plan(g_shape, weight_shape, dtypes[0], stride, padding, size, window)
 
 
 @planned
@@ -80,8 +81,9 @@ def weight_gradient(
             f"conv2d_weight: an x of shape {x_shape} and a g of {g_shape}, with kernel {kernel}, "
             f"stride {stride}, padding {padding}"
         )
-    plans = _for(x_shape[0], size)
-    return plans.weight_plan(x_shape, g_shape, dtypes[0], kernel, stride, padding, window)
+    if window is None and _few(x_shape[0], size):
+        return columns.weight_plan(x_shape, g_shape, dtypes[0], kernel, stride, padding)
+    return direct.weight_plan(x_shape, g_shape, dtypes[0], kernel, stride, padding, window)
 
 
 @planned
@@ -100,5 +102,5 @@ def pooled(
     size = output_size(x_shape[2:], weight_shape[2:], stride, padding)
     if min(output_size(size, kernel, pool_stride, (0, 0))) < 1:
         raise ShapeError(f"conv2d_relu_pool: windows of {kernel} do not fit into maps of {size}")
-    plans = _for(x_shape[0], size)
+    plans = columns if _few(x_shape[0], size) else direct
     return plans.pooled_plan(x_shape, weight_shape, dtypes[0], stride, padding, kernel, pool_stride)
