@@ -18,7 +18,14 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from minifbi.backends.base import Array, Pair, Window
-from minifbi.backends.numba_kernels import conv, convolutions, elementwise, machine, pooling
+from minifbi.backends.numba_kernels import (
+    columns,
+    conv,
+    convolutions,
+    elementwise,
+    machine,
+    pooling,
+)
 from minifbi.backends.numba_kernels.jit import ELEMENT, is_cached
 from minifbi.backends.numba_kernels.launch import (
     FLOATS,
@@ -104,10 +111,15 @@ class NumbaBackend(NumpyBackend):
     # itself, but its threads go on spinning for a while after each call, and take the
     # cores from ours.
     def dense(self, x: Array, weight: Array) -> Array:
+        if len(x) <= columns.SAMPLES:  # lanes are features: a sum over them is a weight gradient
+            features, kinds = weight.T[:, :, None, None], x.T[:, :, None, None]
+            return self.conv2d_weight(features, kinds, (1, 1), (1, 1), (0, 0))[:, :, 0, 0]
         maps, weights = x[:, :, None, None], weight[:, :, None, None]
         return self.conv2d(maps, weights, (1, 1), (0, 0))[:, :, 0, 0]
 
     def dense_transpose(self, g: Array, weight: Array) -> Array:
+        if len(g) <= columns.SAMPLES:
+            return self.dense_weight(weight, g.T)
         maps, weights = g[:, :, None, None], weight[:, :, None, None]
         return self.conv2d_transpose(maps, weights, (1, 1), (0, 0), (1, 1))[:, :, 0, 0]
 
@@ -200,7 +212,8 @@ class NumbaBackend(NumpyBackend):
         if g.dtype != a.dtype or g.dtype not in FLOATS or 0 in g.shape:
             return super().relu_unpool(g, a, winners, window, size)
         if _apart(window):  # nobody has won where a is not above 0
-            return Unpooled(g, winners, *window[:2], size)
+            spread = Unpooled(g, winners, *window[:2], size)
+            return spread if len(g) > columns.SAMPLES else spread.array()
         gated = elementwise_of(elementwise.gate, g, a)
         return self.max_pool2d_scatter(gated, winners, *window, size) if window else gated
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from minifbi.backends.base import Pair, output_size
-from minifbi.backends.numba_kernels import direct
+from minifbi.backends.numba_kernels import columns, direct
 from minifbi.backends.numba_kernels.launch import FLOATS, DType, Shape, planned
 from minifbi.errors import ShapeError
 
@@ -23,6 +23,11 @@ def _compiled(dtypes: DTypes, *lengths: int) -> bool:
     return dtypes[0] in FLOATS and dtypes[0] == dtypes[1] and min(lengths) > 0
 
 
+def _few(batch: int, size: Pair) -> bool:
+    """Whether the batch is so small that its pixels should be columns."""
+    return batch <= columns.SAMPLES < batch * size[0] * size[1] <= columns.PIXELS
+
+
 @planned
 def forward(
     x_shape: Shape, weight_shape: Shape, dtypes: DTypes, stride: Pair, padding: Pair
@@ -33,7 +38,8 @@ def forward(
     size = output_size(x_shape[2:], weight_shape[2:], stride, padding)
     if x_shape[1] != weight_shape[1] or min(size) < 1:
         raise ShapeError(f"conv2d: an input of shape {x_shape} and a weight of {weight_shape}")
-    return direct.forward_plan(x_shape, weight_shape, dtypes[0], stride, padding)
+    plans = columns if _few(x_shape[0], size) else direct
+    return plans.forward_plan(x_shape, weight_shape, dtypes[0], stride, padding)
 
 
 @planned
@@ -51,6 +57,8 @@ def transpose(
         return None
     if g_shape[1] != weight_shape[0]:
         raise ShapeError(f"conv2d_transpose: a g of shape {g_shape}, a weight of {weight_shape}")
+    if window is None and _few(g_shape[0], g_shape[2:]):
+        return columns.transpose_plan(g_shape, weight_shape, dtypes[0], stride, padding, size)
     return direct.transpose_plan(g_shape, weight_shape, dtypes[0], stride, padding, size, window)
 
 
@@ -73,6 +81,8 @@ def weight_gradient(
             f"conv2d_weight: an x of shape {x_shape} and a g of {g_shape}, with kernel {kernel}, "
             f"stride {stride}, padding {padding}"
         )
+    if window is None and _few(x_shape[0], size):
+        return columns.weight_plan(x_shape, g_shape, dtypes[0], kernel, stride, padding)
     return direct.weight_plan(x_shape, g_shape, dtypes[0], kernel, stride, padding, window)
 
 
@@ -92,6 +102,5 @@ def pooled(
     size = output_size(x_shape[2:], weight_shape[2:], stride, padding)
     if min(output_size(size, kernel, pool_stride, (0, 0))) < 1:
         raise ShapeError(f"conv2d_relu_pool: windows of {kernel} do not fit into maps of {size}")
-    return direct.pooled_plan(
-        x_shape, weight_shape, dtypes[0], stride, padding, kernel, pool_stride
-    )
+    plans = columns if _few(x_shape[0], size) else direct
+    return plans.pooled_plan(x_shape, weight_shape, dtypes[0], stride, padding, kernel, pool_stride)

@@ -155,7 +155,7 @@ def transpose_plan(
     stride: Pair,
     padding: Pair,
     size: Pair,
-    window: tuple[int, ...] | None,
+    window: tuple[int, ...] | None = None,
 ) -> Convolution | FewChannels:
     """The convolution's transpose: g (N, O, OH, OW), or an Unpooled with that window."""
     (n, o, oh, ow), (_, c, kh, kw) = g_shape, weight_shape

@@ -10,14 +10,32 @@ from __future__ import annotations
 
 import math
 
+import numba
 import numpy as np
 
 from minifbi.backends.base import Array, Pair, output_size
+from minifbi.backends.numba_kernels.jit import ELEMENT, Kernel
 from minifbi.backends.numba_kernels.launch import Shape, batch_first, batch_last, pair, planned
-from minifbi.backends.numpy_backend import NumpyBackend
+from minifbi.backends.numba_kernels.machine import NO_WINNER
 from minifbi.errors import ShapeError
 
 NO_WINNERS = np.zeros((0, 0, 0, 0), dtype=np.uint8)
+
+
+@Kernel
+def spread(values: Array, winners: Array, out: Array, window: tuple[int, ...]) -> None:
+    """Write the values (C, OH, OW, N) at their winners' places in `out` (C, H, W, N)."""
+    _, kw, sh, sw, _, _ = window
+    channels, rows, columns, batch = values.shape
+    for c in numba.prange(channels):
+        out[c] = 0
+        for row in range(rows):
+            for column in range(columns):
+                for n in range(batch):
+                    place = winners[c, row, column, n]
+                    if place != NO_WINNER:
+                        to = out[c, row * sh + place // kw, column * sw + place % kw]
+                        to[n] = values[c, row, column, n]
 
 
 @planned
@@ -78,10 +96,10 @@ class Unpooled:
 
     def array(self) -> Array:
         """The map, written out, for code that knows only arrays."""
-        (kh, kw, sh, sw, h, w), (values, winners) = self.window, map(batch_first, self.source)
-        return NumpyBackend().max_pool2d_scatter(
-            values, winners, (kh, kw), (sh, sw), (0, 0), (h, w)
-        )
+        n, *rest = self.shape
+        out = np.empty((*rest, n), self.dtype)
+        spread.version(ELEMENT * self.size)(*self.source, out, self.window)
+        return batch_first(out)
 
 
 def source(g: Array | Unpooled) -> tuple[Array, Array]:
