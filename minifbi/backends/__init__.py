@@ -15,18 +15,8 @@ from minifbi.backends.base import Array, Backend, Pair, Window, output_size
 from minifbi.backends.threads import set_threads
 from minifbi.errors import BackendUnavailableError, ConfigError
 
-__all__ = [
-    "BACKEND_NAMES",
-    "PREFERRED",
-    "Array",
-    "Backend",
-    "Pair",
-    "Window",
-    "backend_status",
-    "get_backend",
-    "output_size",
-    "set_threads",
-]
+__all__ = ["BACKEND_NAMES", "PREFERRED", "Array", "Backend", "Pair", "Window", "backend_status"]
+__all__ += ["get_backend", "output_size", "set_threads"]
 
 BACKEND_NAMES = ("numpy", "numba", "cupy")
 PREFERRED = "MINIFBI_BACKEND"  # the environment variable that says what "auto" is to take

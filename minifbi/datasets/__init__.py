@@ -19,19 +19,6 @@ from minifbi.datasets.loaders import (
     load_mnist,
 )
 
-__all__ = [
-    "DATASET_NAMES",
-    "Dataset",
-    "Split",
-    "add_decoys",
-    "cache_folder",
-    "decoy_mnist",
-    "decoy_shade",
-    "load_dataset",
-    "load_fashion_mnist",
-    "load_idx_folder",
-    "load_mnist",
-    "read_idx",
-    "split_train_validation",
-    "write_idx",
-]
+__all__ = ["DATASET_NAMES", "Dataset", "Split", "add_decoys", "cache_folder", "decoy_mnist"]
+__all__ += ["decoy_shade", "load_dataset", "load_fashion_mnist", "load_idx_folder", "load_mnist"]
+__all__ += ["read_idx", "split_train_validation", "write_idx"]

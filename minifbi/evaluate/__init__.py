@@ -35,29 +35,8 @@ from minifbi.evaluate.measures import (
     Measure,
 )
 
-__all__ = [
-    "ACTIVATION_MEASURES",
-    "CONFOUNDER_MEASURES",
-    "EXPLANATION_MEASURES",
-    "DecoyGap",
-    "Measure",
-    "UnitGrid",
-    "activation_report",
-    "activations",
-    "collect_activations",
-    "complexity",
-    "confounder_report",
-    "decoy_gap",
-    "digit_mask",
-    "explanation_report",
-    "explanations",
-    "max_sensitivity",
-    "pixel_flipping",
-    "pool_mask",
-    "randomization",
-    "relevance_mass",
-    "relevance_rank",
-    "road",
-    "unit_grids",
-    "wrong_reason_share",
-]
+__all__ = ["ACTIVATION_MEASURES", "CONFOUNDER_MEASURES", "EXPLANATION_MEASURES", "DecoyGap"]
+__all__ += ["Measure", "UnitGrid", "activation_report", "activations", "collect_activations"]
+__all__ += ["complexity", "confounder_report", "decoy_gap", "digit_mask", "explanation_report"]
+__all__ += ["explanations", "max_sensitivity", "pixel_flipping", "pool_mask", "randomization"]
+__all__ += ["relevance_mass", "relevance_rank", "road", "unit_grids", "wrong_reason_share"]

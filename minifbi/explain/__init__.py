@@ -26,20 +26,9 @@ from minifbi.explain.base import Explainer
 from minifbi.explain.conservation import ConservationReport, LayerBalance, conservation_report
 from minifbi.rules import RULES, get_rule
 
-__all__ = [
-    "EXPLAINERS",
-    "LRP",
-    "ConservationReport",
-    "Explainer",
-    "Gradient",
-    "GradientTimesInput",
-    "IntegratedGradients",
-    "LayerBalance",
-    "Occlusion",
-    "SmoothGrad",
-    "conservation_report",
-    "get_explainer",
-]
+__all__ = ["EXPLAINERS", "LRP", "ConservationReport", "Explainer", "Gradient"]
+__all__ += ["GradientTimesInput", "IntegratedGradients", "LayerBalance", "Occlusion", "SmoothGrad"]
+__all__ += ["conservation_report", "get_explainer"]
 
 
 def _lrp(rule: str) -> Callable[..., Explainer]:

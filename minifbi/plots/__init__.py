@@ -15,17 +15,6 @@ from minifbi.plots.run import draw_run, example_image
 from minifbi.plots.scheme import plot_scheme
 from minifbi.plots.tradeoff import Point, plot_tradeoff
 
-__all__ = [
-    "DPI",
-    "Point",
-    "draw_run",
-    "example_image",
-    "plot_activations",
-    "plot_comparison",
-    "plot_curves",
-    "plot_densities",
-    "plot_heatmaps",
-    "plot_scheme",
-    "plot_tradeoff",
-    "save_figure",
-]
+__all__ = ["DPI", "Point", "draw_run", "example_image", "plot_activations", "plot_comparison"]
+__all__ += ["plot_curves", "plot_densities", "plot_heatmaps", "plot_scheme", "plot_tradeoff"]
+__all__ += ["save_figure"]

@@ -12,21 +12,6 @@ from minifbi.training.state import RunState, stored
 from minifbi.training.three_step import Losses, three_step
 from minifbi.training.trainer import Trainer
 
-__all__ = [
-    "Gate",
-    "Losses",
-    "RunFolderError",
-    "RunState",
-    "TrainConfig",
-    "Trainer",
-    "default_folder",
-    "evaluate",
-    "evaluate_penalty",
-    "load_checkpoint",
-    "load_model",
-    "resume",
-    "save_checkpoint",
-    "stored",
-    "three_step",
-    "train",
-]
+__all__ = ["Gate", "Losses", "RunFolderError", "RunState", "TrainConfig", "Trainer"]
+__all__ += ["default_folder", "evaluate", "evaluate_penalty", "load_checkpoint", "load_model"]
+__all__ += ["resume", "save_checkpoint", "stored", "three_step", "train"]
