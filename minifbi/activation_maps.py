@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from minifbi.arguments import choice, whole
 from minifbi.autograd import Tensor, no_grad, softmax
 from minifbi.errors import ConfigError, DataError, ShapeError
 from minifbi.fbi import forward_pass, start_ratio
@@ -107,10 +108,8 @@ def activation_maps(
     ShapeError, DataError
         If the image is not (C, H, W) or leaves [0, 1], or no class is called `label`.
     """
-    if start not in ("target", "predicted"):
-        raise ConfigError(f"start={start!r}: expected 'target' or 'predicted'")
-    if isinstance(layers, bool) or not isinstance(layers, (int, np.integer)) or layers < 0:
-        raise ConfigError(f"layers={layers!r}: expected a whole number, at least 0")
+    choice("start", start, ("target", "predicted"))
+    layers = whole("layers", layers, 0)
     pixels = _check_image(image)
     with evaluating(model), no_grad():
         steps = forward_pass(model, pixels[None])  # (1, C, H, W)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from minifbi.arguments import finite_array
+from minifbi.arguments import finite_array, number
 from minifbi.autograd import Tensor
 from minifbi.backends import Array
 from minifbi.errors import CheckpointError, ConfigError
@@ -45,15 +45,12 @@ class Optimizer:
     def __init__(
         self, parameters: Mapping[str, Tensor], lr: float, weight_decay: float = 0.0
     ) -> None:
-        for what, value in (("lr", lr), ("weight_decay", weight_decay)):
-            if not (math.isfinite(value) and value >= 0):
-                raise ConfigError(f"{what}={value!r}: expected a number, at least 0")
         if not parameters:
             raise ConfigError("the optimiser got no parameters; pass model.parameters()")
         self.parameters = dict(parameters)
         # plain floats: a NumPy float64 would turn float32 parameters into float64
-        self.lr = float(lr)
-        self.weight_decay = float(weight_decay)
+        self.lr = number("lr", lr, 0)
+        self.weight_decay = number("weight_decay", weight_decay, 0)
         self.steps = 0
         self.memory: dict[str, dict[str, Array]] = {
             slot: {n: p.backend.xp.zeros(p.shape, p.dtype) for n, p in self.parameters.items()}
@@ -139,9 +136,7 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(parameters, lr, weight_decay)
-        if not 0 <= momentum < 1:
-            raise ConfigError(f"momentum={momentum!r}: expected 0 <= momentum < 1")
-        self.momentum = momentum
+        self.momentum = number("momentum", momentum, 0, below=1)
 
     def _update(self, name: str, p: Tensor, grad: Array) -> Array:
         velocity = self.memory["velocity"][name]
@@ -221,9 +216,8 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(parameters, lr, weight_decay)
-        if not all(0 <= b < 1 for b in betas) or not eps > 0:
-            raise ConfigError(f"betas={betas!r}, eps={eps!r}: expected 0 <= beta < 1 and eps > 0")
-        self.betas, self.eps = betas, eps
+        first, second = (number("betas", beta, 0, below=1) for beta in betas)
+        self.betas, self.eps = (first, second), number("eps", eps, above=0)
 
     def _update(self, name: str, p: Tensor, grad: Array) -> Array:
         mean, square = self.memory["mean"][name], self.memory["square"][name]

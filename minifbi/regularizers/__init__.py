@@ -20,7 +20,7 @@ from typing import Any
 
 from minifbi.errors import ConfigError
 from minifbi.regularizers.activations import FBI, L1
-from minifbi.regularizers.base import Batch, Regularizer, check_weight
+from minifbi.regularizers.base import Batch, Regularizer
 from minifbi.regularizers.gradients import InputGradient, RightReasons, input_gradient
 from minifbi.regularizers.saliency import SaliencyGuided
 from minifbi.regularizers.weights import L2
@@ -79,5 +79,5 @@ def get_regularizer(name: str, **options: Any) -> Regularizer:
 
 
 __all__ = ["FBI", "L1", "L2", "REGULARIZERS", "Batch", "InputGradient", "Regularizer"]
-__all__ += ["RightReasons", "SaliencyGuided", "check_weight", "get_regularizer", "input_gradient"]
+__all__ += ["RightReasons", "SaliencyGuided", "get_regularizer", "input_gradient"]
 __all__ += ["regularizer_names"]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from minifbi.arguments import number
 from minifbi.autograd import Tensor
 from minifbi.errors import ConfigError
 from minifbi.layers import Sequential, Step
@@ -127,7 +127,7 @@ class Regularizer:
         ConfigError
             If w is negative or not finite.
         """
-        check_weight(weight)
+        number("weight", weight, 0)
         return task_loss + penalty * weight
 
 
@@ -145,17 +145,3 @@ def total(terms: Mapping[str, Tensor]) -> Tensor:
     for term in others:
         first = first + term
     return first
-
-
-def check_weight(weight: float, name: str = "weight") -> None:
-    """Raise ConfigError unless the weight of a penalty is a finite number, at least 0.
-
-    Parameters
-    ----------
-    weight : float
-    name : str
-        What to call it in the message.
-    """
-    number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
-    if not (number and 0 <= weight <= sys.float_info.max):
-        raise ConfigError(f"{name}={weight!r}: expected a finite number, at least 0")

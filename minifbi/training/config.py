@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from minifbi.arguments import choice, number, refused, whole
 from minifbi.backends import BACKEND_NAMES, get_backend
 from minifbi.datasets import Dataset, load_dataset
 from minifbi.errors import ConfigError
@@ -22,7 +22,6 @@ from minifbi.optim import DEFAULT_LR, OPTIMIZERS, SCHEDULES, SGD, Adam, Optimize
 from minifbi.regularizers import (
     FBI,
     Regularizer,
-    check_weight,
     get_regularizer,
     regularizer_names,
 )
@@ -110,61 +109,45 @@ class TrainConfig:
             "dtype": ("float32", "float64"),
         }
         for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ConfigError(
-                    f"{name}={getattr(self, name)!r}: expected one of {', '.join(allowed)}"
-                )
-        for name, least in (
-            ("epochs", 1),
-            ("batch_size", 1),
-            ("gate_interval", 1),
-            ("num_classes", 1),
-            ("seed", 0),
-        ):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ConfigError(f"{name}={value!r}: expected an integer, at least {least}")
-            if value > LARGEST:  # numbers of thousands of digits cannot even be shown
-                raise ConfigError(f"{name}: expected an integer, at most {LARGEST}")
-        self._check_data()
+            choice(name, getattr(self, name), allowed)
+        if self.lr is None:
+            self._put("lr", DEFAULT_LR[self.optimizer])
+        least = {"epochs": 1, "batch_size": 1, "gate_interval": 1, "num_classes": 1, "seed": 0}
+        for name, smallest in least.items():
+            self._put(name, whole(name, getattr(self, name), smallest, LARGEST))
+        for name in ("lr", "weight_decay", "fbi_weight"):
+            self._put(name, number(name, getattr(self, name), 0))
+        self._put("fbi_gate", number("fbi_gate", self.fbi_gate, 0, 1))
+        self._put("momentum", number("momentum", self.momentum, 0, below=1))
         for name in ("bias", "check_numerics"):
             if not isinstance(getattr(self, name), bool):
-                raise ConfigError(f"{name}={getattr(self, name)!r}: expected True or False")
-        numbers = ("momentum", "weight_decay", "fbi_weight", "fbi_gate")
-        for name in numbers if self.lr is None else (*numbers, "lr"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise ConfigError(f"{name}={value!r}: expected a number")
-            if not 0 <= value <= sys.float_info.max:  # also if it is an int beyond any float
-                shown = f"{name}={value!r}" if isinstance(value, float) else name
-                raise ConfigError(f"{shown}: expected a finite number, at least 0")
+                raise refused(name, getattr(self, name), "True or False")
+        self._check_data()
         check_fbi_weight(self.fbi_weight)
         if not isinstance(self.fbi_rule, str):
-            raise ConfigError(f"fbi_rule={self.fbi_rule!r}: expected the name of a rule")
+            raise refused("fbi_rule", self.fbi_rule, "the name of a rule")
         get_rule(self.fbi_rule)
         self._check_regularizer()
-        if self.fbi_gate > 1:
-            raise ConfigError(f"fbi_gate={self.fbi_gate!r}: an accuracy, expected 0 to 1")
-        if self.momentum >= 1:
-            raise ConfigError(f"momentum={self.momentum!r}: expected 0 <= momentum < 1")
-        if self.lr is None:
-            object.__setattr__(self, "lr", DEFAULT_LR[self.optimizer])
+
+    def _put(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)  # the dataclass is frozen
 
     def _check_data(self) -> None:
-        if not isinstance(self.dataset, str):
-            raise ConfigError(f"dataset={self.dataset!r}: expected a name")
         if isinstance(self.data_dir, os.PathLike):
-            object.__setattr__(self, "data_dir", os.fspath(self.data_dir))
-        if self.data_dir is not None and not isinstance(self.data_dir, str):
-            raise ConfigError(f"data_dir={self.data_dir!r}: expected a folder")
-        for name in ("dataset", "data_dir"):
-            if "\0" in (getattr(self, name) or ""):
-                raise ConfigError(f"{name}={getattr(self, name)!r}: no name holds a NUL character")
+            self._put("data_dir", os.fspath(self.data_dir))
+        for name, expected in (("dataset", "a name"), ("data_dir", "a folder")):
+            value = getattr(self, name)
+            if not isinstance(value, str) and (value is not None or name == "dataset"):
+                raise refused(name, value, expected)
+            if "\0" in (value or ""):
+                raise refused(name, value, f"{expected} without a NUL character")
 
     def _check_regularizer(self) -> None:
         """One regularizer at a time, and no weight that nobody would look at."""
         if self.regularizer_weight is not None:
-            check_weight(self.regularizer_weight, "regularizer_weight")
+            self._put(
+                "regularizer_weight", number("regularizer_weight", self.regularizer_weight, 0)
+            )
             if self.regularizer in ("fbi", "none"):
                 raise ConfigError(
                     f"regularizer_weight={self.regularizer_weight!r} has no meaning with "
