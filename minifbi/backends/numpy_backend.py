@@ -30,14 +30,14 @@ class NumpyBackend(Backend):
         return np.asarray(array)
 
     # ---- windows ---------------------------------------------------------------------
-    def _pad(self, x: Array, padding: Pair, value: float = 0.0) -> Array:
-        (ph, pw) = padding
-        if ph == 0 and pw == 0:
-            return x
-        return self.xp.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)), constant_values=value)
-
-    def _windows(self, x: Array, kernel: Pair, stride: Pair) -> Array:
-        """Every window of a padded x, as a view: (N, C, OH, OW, kh, kw)."""
+    def _windows(
+        self, x: Array, kernel: Pair, stride: Pair, padding: Pair, border: float = 0.0
+    ) -> Array:
+        """Every window of x inside a border: (N, C, OH, OW, kh, kw), a view where there is none."""
+        ph, pw = padding
+        if ph or pw:
+            around = ((0, 0), (0, 0), (ph, ph), (pw, pw))
+            x = self.xp.pad(x, around, constant_values=border)
         view = self.xp.lib.stride_tricks.sliding_window_view(x, kernel, axis=(2, 3))
         return view[:, :, :: stride[0], :: stride[1]]
 
@@ -60,7 +60,7 @@ class NumpyBackend(Backend):
     # ---- the closed trio -------------------------------------------------------------
     def _im2col(self, x: Array, kernel: Pair, stride: Pair, padding: Pair) -> Array:
         """Each window as one column: (C*kh*kw, N*OH*OW)."""
-        windows = self._windows(self._pad(x, padding), kernel, stride)
+        windows = self._windows(x, kernel, stride, padding)
         n, c, oh, ow, kh, kw = windows.shape
         return windows.transpose(1, 4, 5, 0, 2, 3).reshape(c * kh * kw, n * oh * ow)
 
@@ -108,12 +108,12 @@ class NumpyBackend(Backend):
     def max_pool2d(
         self, x: Array, kernel: Pair, stride: Pair, padding: Pair
     ) -> tuple[Array, Array]:
-        windows = self._windows(self._pad(x, padding, -np.inf), kernel, stride)
+        windows = self._windows(x, kernel, stride, padding, -np.inf)
         flat = windows.reshape(*windows.shape[:4], kernel[0] * kernel[1])  # (N, C, OH, OW, kh*kw)
         winners = flat.argmax(axis=-1)  # argmax takes the first of equals
         if padding != (0, 0):
             # where all that is real is -inf too, the border may have come first
-            real = self._windows(self._pad(self.xp.ones_like(x), padding), kernel, stride)
+            real = self._windows(self.xp.ones_like(x), kernel, stride, padding)
             real = real.reshape(flat.shape)
             inside = self.xp.take_along_axis(real, winners[..., None], axis=-1)[..., 0] > 0
             winners = self.xp.where(inside, winners, real.argmax(axis=-1))
@@ -134,13 +134,13 @@ class NumpyBackend(Backend):
     def max_pool2d_gather(
         self, x: Array, winners: Array, kernel: Pair, stride: Pair, padding: Pair
     ) -> Array:
-        windows = self._windows(self._pad(x, padding), kernel, stride)
+        windows = self._windows(x, kernel, stride, padding)
         # not a sum of products with the mask: 0 * inf would be NaN
         picked = self.xp.where(self._winner_mask(winners, kernel), windows, 0)
         return picked.sum(axis=(-2, -1)).astype(x.dtype, copy=False)
 
     def avg_pool2d(self, x: Array, kernel: Pair, stride: Pair, padding: Pair) -> Array:
-        return self._windows(self._pad(x, padding), kernel, stride).mean(axis=(-2, -1))
+        return self._windows(x, kernel, stride, padding).mean(axis=(-2, -1))
 
     def avg_pool2d_transpose(
         self, g: Array, kernel: Pair, stride: Pair, padding: Pair, size: Pair
