@@ -21,10 +21,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numba
+import numpy as np
 
 from minifbi.backends.base import Array, Pair, output_size
 from minifbi.backends.numba_kernels import direct
-from minifbi.backends.numba_kernels.jit import ELEMENT, Kernel, jit
+from minifbi.backends.numba_kernels.jit import ELEMENT, Kernel
 from minifbi.backends.numba_kernels.launch import DType, Shape, pair
 from minifbi.backends.numba_kernels.memory import empty
 
@@ -32,104 +33,105 @@ ONE, NONE = (1, 1), (0, 0)
 # Measured: with more samples the columns cost more than the lanes.  And with more pixels they
 # take much memory, and sums over all pixels become long.
 SAMPLES, PIXELS = 4, 4096
-Steps = tuple[int, int, int, int, int, int]
-
-
-@jit
-def _inside(start: int, step: int, size: int, count: int) -> tuple[int, int]:
-    """From which to which of `count` places, `step` apart from `start` on, all are in a map."""
-    first = min(max(0, (step - 1 - start) // step), count)
-    return first, max(first, min(count, (size - 1 - start) // step + 1))
 
 
 @Kernel
-def im2col(x: Array, columns: Array, steps: Steps) -> None:
-    """Columns (C, kh, kw, ph, pw, OH, OW, N) of x (C, H, W, N).
-
-    `steps` are the convolution's stride and padding, and the pooling's stride.
-    """
-    sh, sw, up, left, pool_sh, pool_sw = steps
-    _, kh, kw, ph, pw, rows, across, batch = columns.shape
-    columns_of, zero, step = columns.reshape(-1), x.dtype.type(0), sw * pool_sw
-    for item in numba.prange(columns.shape[0] * kh):
+def im2col(x: Array, columns: Array, stride: Pair, pool_stride: Pair) -> None:
+    """Columns (C, kh, kw, ph, pw, OH, OW, N) of x (C, H, W, N), its border of zeros included."""
+    channels, kh, kw, ph, pw, rows, across, batch = columns.shape
+    flat, to_flat, step = x.reshape(-1), columns.reshape(-1), stride[1] * pool_stride[1] * batch
+    for item in numba.prange(channels * kh):
         c, k = item // kh, item % kh
-        flat = x[c].reshape(-1)
         to = item * kw * ph * pw * rows * across * batch
         for m in range(kw):
             for i in range(ph):
                 for j in range(pw):
-                    start = j * sw + m - left
-                    first, last = _inside(start, step, x.shape[2], across)
                     for row in range(rows):
-                        y = (row * pool_sh + i) * sh + k - up
-                        if y < 0 or y >= x.shape[1]:
-                            for q in range(to, to + across * batch):
-                                columns_of[q] = zero
+                        y = (row * pool_stride[0] + i) * stride[0] + k
+                        at = ((c * x.shape[1] + y) * x.shape[2] + j * stride[1] + m) * batch
+                        if step == batch:
+                            for n in range(across * batch):
+                                to_flat[to + n] = flat[at + n]
                         else:
-                            for q in range(to, to + first * batch):
-                                columns_of[q] = zero
-                            at = (y * x.shape[2] + start) * batch
-                            if step == 1:
-                                for q in range(first * batch, last * batch):
-                                    columns_of[to + q] = flat[at + q]
-                            else:
-                                for column in range(first, last):
-                                    for n in range(batch):
-                                        columns_of[to + column * batch + n] = flat[
-                                            at + column * step * batch + n
-                                        ]
-                            for q in range(to + last * batch, to + across * batch):
-                                columns_of[q] = zero
+                            for column in range(across):
+                                for n in range(batch):
+                                    to_flat[to + column * batch + n] = flat[at + column * step + n]
                         to += across * batch
 
 
 @Kernel
-def col2im(columns: Array, x: Array, steps: Steps) -> None:
+def col2im(columns: Array, x: Array, stride: Pair) -> None:
     """The transpose of `im2col` without pooling: what meets at one place of x is added up."""
-    sh, sw, up, left, _, _ = steps
-    _, kh, kw, _, _, rows, across, batch = columns.shape
-    columns_of = columns.reshape(-1)
-    for c in numba.prange(columns.shape[0]):
-        flat = x[c].reshape(-1)
-        flat[:] = 0
+    channels, kh, kw, _, _, rows, across, batch = columns.shape
+    flat, to_flat, step = columns.reshape(-1), x.reshape(-1), stride[1] * batch
+    for c in numba.prange(channels):
+        x[c] = 0
         at = c * kh * kw * rows * across * batch
         for k in range(kh):
             for m in range(kw):
-                first, last = _inside(m - left, sw, x.shape[2], across)
                 for row in range(rows):
-                    y = row * sh + k - up
-                    if 0 <= y < x.shape[1]:
-                        to = (y * x.shape[2] + m - left) * batch
-                        if sw == 1:
-                            for q in range(first * batch, last * batch):
-                                flat[to + q] += columns_of[at + q]
-                        else:
-                            for column in range(first, last):
-                                for n in range(batch):
-                                    flat[to + column * sw * batch + n] += columns_of[
-                                        at + column * batch + n
-                                    ]
+                    to = ((c * x.shape[1] + row * stride[0] + k) * x.shape[2] + m) * batch
+                    if step == batch:
+                        for n in range(across * batch):
+                            to_flat[to + n] += flat[at + n]
+                    else:
+                        for column in range(across):
+                            for n in range(batch):
+                                to_flat[to + column * step + n] += flat[at + column * batch + n]
                     at += across * batch
 
 
 @Kernel
-def im2row(x: Array, rows: Array, steps: Steps) -> None:
-    """Each window of x (C, H, W, N) as one row: (OH, OW, N, C, kh, kw)."""
-    sh, sw, up, left, _, _ = steps
+def im2row(x: Array, rows: Array, stride: Pair) -> None:
+    """Each window of x (C, H, W, N), its border included, as one row: (OH, OW, N, C, kh, kw)."""
     down, across, batch, channels, kh, kw = rows.shape
+    flat, to_flat = x.reshape(-1), rows.reshape(-1)
     for row in numba.prange(down):
+        to = row * across * batch * channels * kh * kw
         for column in range(across):
-            start = column * sw - left
-            first, last = _inside(start, 1, x.shape[2], kw)
             for n in range(batch):
-                to = rows[row, column, n].reshape(-1)
-                to[:] = 0
                 for c in range(channels):
                     for k in range(kh):
-                        y = row * sh + k - up
-                        if 0 <= y < x.shape[1]:
-                            for m in range(first, last):
-                                to[(c * kh + k) * kw + m] = x[c, y, start + m, n]
+                        y = c * x.shape[1] + row * stride[0] + k
+                        at = (y * x.shape[2] + column * stride[1]) * batch + n
+                        for m in range(kw):
+                            to_flat[to + m] = flat[at + m * batch]
+                        to += kw
+
+
+@dataclass(frozen=True)
+class Border:
+    """A border of zeros around maps (C, H, W, N).
+
+    Attributes
+    ----------
+    shape : tuple of int
+        With the border.
+    inside : tuple of slice
+        Where the maps are in it; None if there is no border.
+    """
+
+    shape: Shape
+    inside: tuple[slice, ...] | None
+
+    def put(self, x: Array) -> Array:
+        """x with its border."""
+        if self.inside is None:
+            return x
+        bordered = np.zeros(self.shape, x.dtype)
+        bordered[self.inside] = x
+        return bordered
+
+    def cut(self, bordered: Array) -> Array:
+        """The maps without it."""
+        return bordered if self.inside is None else np.ascontiguousarray(bordered[self.inside])
+
+
+def _border(x_shape: Shape, padding: Pair) -> Border:
+    """The border of maps x (N, C, H, W)."""
+    (n, c, h, w), (up, left) = x_shape, pair(padding)
+    inside = (slice(None), slice(up, up + h), slice(left, left + w))
+    return Border((c, h + 2 * up, w + 2 * left, n), inside if up or left else None)
 
 
 @dataclass(frozen=True)
@@ -140,24 +142,33 @@ class Columns:
     ----------
     shape : tuple of int
         Of the columns, (C, kh, kw, ph, pw, OH, OW, N).
-    steps : six int
-        See `im2col`.
     maps : tuple of int
         The columns' shape as maps in the kernels' order, (C * kh * kw, ph, pw, OH * OW * N).
     kernel : compiled function
         `im2col`, or for the transpose `col2im`.
+    steps : tuple of pairs
+        What else it wants.
+    border : Border
+        Around x.
     """
 
     shape: Shape
-    steps: Steps
     maps: Shape
     kernel: Any
+    steps: tuple[Pair, ...]
+    border: Border
 
     def of(self, x: Array) -> Array:
         """The columns of x, as maps."""
         columns = empty(self.shape, x.dtype)
-        self.kernel(x, columns, self.steps)
+        self.kernel(self.border.put(x), columns, *self.steps)
         return columns.reshape(self.maps)
+
+    def add_up(self, columns: Array) -> Array:
+        """The transpose of `of`."""
+        out = empty(self.border.shape, columns.dtype)
+        self.kernel(columns.reshape(self.shape), out, *self.steps)
+        return self.border.cut(out)
 
     def logical(self, channels: int) -> Shape:
         """The shape (N, C, H, W) of maps with so many channels and as many pixels."""
@@ -166,20 +177,23 @@ class Columns:
 
 def _columns(
     kernel: Kernel,
-    n: int,
-    c: int,
+    x_shape: Shape,
     taps: Pair,
-    steps: tuple[Pair, Pair],
-    size: Pair,
-    window: tuple[int, ...] | None,
+    stride: Pair,
+    padding: Pair,
+    window: tuple[Pair, Pair] | None = None,
 ) -> Columns:
-    """Columns for outputs of that size, or for the windows (kernel, stride) of its pooling."""
-    ph, pw, pool_sh, pool_sw = window[:4] if window else (1, 1, 1, 1)
-    out = output_size(size, (ph, pw), (pool_sh, pool_sw), NONE)
-    shape = (c, *pair(taps), ph, pw, *pair(out), n)
-    maps = (c * taps[0] * taps[1], ph, pw, out[0] * out[1] * n)
+    """Columns of x (N, C, H, W); with the window of a pooling (kernel, stride), as that needs."""
+    n, c, *full = x_shape
+    steps: tuple[Pair, ...] = (pair(stride),)
+    size, places = output_size((full[0], full[1]), taps, stride, padding), ONE
+    if kernel is im2col:
+        places, apart = (pair(window[0]), pair(window[1])) if window else (ONE, ONE)
+        size, steps = output_size(size, places, apart, NONE), (*steps, apart)
+    shape = (c, *pair(taps), *places, *pair(size), n)
+    maps = (c * taps[0] * taps[1], *places, size[0] * size[1] * n)
     function = kernel.version(ELEMENT * math.prod(shape))
-    return Columns(shape, (*pair(steps[0]), *pair(steps[1]), pool_sh, pool_sw), maps, function)
+    return Columns(shape, maps, function, steps, _border(x_shape, padding))
 
 
 @dataclass(frozen=True)
@@ -201,12 +215,11 @@ def forward_plan(
     x_shape: Shape, weight_shape: Shape, dtype: DType, stride: Pair, padding: Pair
 ) -> Convolution:
     """See :func:`.direct.forward_plan`."""
-    (n, c, h, w), (o, *_, kh, kw) = x_shape, weight_shape
-    size = output_size((h, w), (kh, kw), stride, padding)
-    columns = _columns(im2col, n, c, (kh, kw), (stride, padding), size, None)
+    o, _, kh, kw = weight_shape
+    columns = _columns(im2col, x_shape, (kh, kw), stride, padding)
     k = columns.maps[0]
     inner = direct.forward_plan(columns.logical(k), (o, k, 1, 1), dtype, ONE, NONE)
-    return Convolution(columns, inner, (o, *size, n))
+    return Convolution(columns, inner, (o, *columns.shape[5:]))
 
 
 @dataclass(frozen=True)
@@ -215,25 +228,21 @@ class Transpose:
 
     columns: Columns
     inner: direct.Convolution | direct.FewChannels
-    shape: Shape
 
     def __call__(self, g: Array, winners: Array, weight: Array) -> Array:
         flat = weight.reshape(weight.shape[0], -1, 1, 1)
-        columns = self.inner(g.reshape(len(g), 1, 1, -1), winners, flat)
-        out = empty(self.shape, g.dtype)
-        self.columns.kernel(columns.reshape(self.columns.shape), out, self.columns.steps)
-        return out
+        return self.columns.add_up(self.inner(g.reshape(len(g), 1, 1, -1), winners, flat))
 
 
 def transpose_plan(
     g_shape: Shape, weight_shape: Shape, dtype: DType, stride: Pair, padding: Pair, size: Pair
 ) -> Transpose:
     """See :func:`.direct.transpose_plan`."""
-    (n, o, *out_size), (_, c, kh, kw) = g_shape, weight_shape
-    columns = _columns(col2im, n, c, (kh, kw), (stride, padding), out_size, None)
+    o, c, kh, kw = weight_shape
+    columns = _columns(col2im, (g_shape[0], c, *pair(size)), (kh, kw), stride, padding)
     shape = (o, columns.maps[0], 1, 1)
     inner = direct.transpose_plan(columns.logical(o), shape, dtype, ONE, NONE, ONE)
-    return Transpose(columns, inner, (c, *pair(size), n))
+    return Transpose(columns, inner)
 
 
 @dataclass(frozen=True)
@@ -264,12 +273,8 @@ def pooled_plan(
     pool_stride: Pair,
 ) -> Pooled:
     """See :func:`.direct.pooled_plan`."""
-    (n, c, h, w), (o, *_, kh, kw) = x_shape, weight_shape
-    size, window = (
-        output_size((h, w), (kh, kw), stride, padding),
-        (*pair(kernel), *pair(pool_stride)),
-    )
-    columns = _columns(im2col, n, c, (kh, kw), (stride, padding), size, window)
+    o, _, kh, kw = weight_shape
+    columns = _columns(im2col, x_shape, (kh, kw), stride, padding, (kernel, pool_stride))
     k = columns.maps[0]
     inner = direct.pooled_plan(columns.logical(k), (o, k, 1, 1), dtype, ONE, NONE, kernel, kernel)
     return Pooled(columns, inner, (o, *columns.shape[5:]))
@@ -285,14 +290,14 @@ class WeightGradient:
 
     kernel: Any
     rows: Shape
-    steps: Steps
+    stride: Pair
+    border: Border
     inner: direct.Convolution
     shape: Shape
 
     def __call__(self, x: Array, g: Array, winners: Array) -> Array:
-        rows = empty(self.rows, x.dtype)
-        self.kernel(x, rows, self.steps)
-        pixels = math.prod(self.rows[:3])
+        rows, pixels = empty(self.rows, x.dtype), math.prod(self.rows[:3])
+        self.kernel(self.border.put(x), rows, self.stride)
         weight = g.reshape(-1, pixels, 1, 1)
         return self.inner(rows.reshape(pixels, 1, 1, -1), winners, weight).reshape(self.shape)
 
@@ -304,7 +309,5 @@ def weight_plan(
     (n, c, *_), (_, o, oh, ow), (kh, kw) = x_shape, g_shape, pair(kernel)
     rows, pixels, places = (oh, ow, n, c, kh, kw), oh * ow * n, c * kh * kw
     inner = direct.forward_plan((places, pixels, 1, 1), (o, pixels, 1, 1), dtype, ONE, NONE)
-    function = im2row.version(ELEMENT * math.prod(rows))
-    return WeightGradient(
-        function, rows, (*pair(stride), *pair(padding), 1, 1), inner, (o, c, kh, kw)
-    )
+    function, border = im2row.version(ELEMENT * math.prod(rows)), _border(x_shape, padding)
+    return WeightGradient(function, rows, pair(stride), border, inner, (o, c, kh, kw))
