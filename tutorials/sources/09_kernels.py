@@ -994,7 +994,7 @@ from minifbi.benchmark.race import race as torch_race
 from checks import tutorial_09 as check
 
 outcome, size = None, 128
-kept = Path(check.__file__).resolve().parent.parent / "docs" / "benchmarks.json"
+kept = Path(check.__file__).resolve().parents[2] / "docs" / "benchmarks.json"
 if importlib.util.find_spec("torch") and not FAST:
     outcome = torch_race(["numba"], [size], peers=["torch-eager"], repeats=10)
     print("PyTorch is installed here: measured now, on this machine.")
