@@ -306,11 +306,10 @@ class LeakyReLU(Layer):
 
 def four_methods(deck: Deck) -> None:
     deck.page("Build your own: a layer is four methods")
-    deck.text(CODE, 6.15, size=15.5, family="monospace", linespacing=1.3)
+    deck.text(CODE, 6.15, size=17, family="monospace", linespacing=1.3)
     deck.text(
-        "(abridged)   The slope is to be trained: which passes have a gradient for it?",
+        "(abridged)   The slope is to be trained. Which passes have a gradient for it?",
         0.85,
-        x=3.4,
         size=19,
         color=ORANGE,
     )

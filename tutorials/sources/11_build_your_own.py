@@ -439,8 +439,8 @@ def eq4(model, rule="zero"):
     return objective(task, fbi_loss(fbi_terms(steps, relevances)), fbi_weight=0.5)
 
 
-for model in (leaky, net):
-    print(check_gradients(lambda model=model: eq4(model), model.parameters()))
+for title, model in (("LeakyReLU", leaky), ("PReLU", net)):
+    print(title, check_gradients(lambda model=model: eq4(model), model.parameters()), sep="\n")
 
 # %% [markdown]
 # To see that the third test is needed, look at the mistake that everybody makes once: to forget
