@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from minifbi import Tensor, fbi_loss, fbi_terms, forward_pass, relevance_pass
+from minifbi.autograd import enable_grad, no_grad
 from minifbi.layers import Dense, ReLU, Sequential
 from minifbi.training import Gate
 
@@ -22,10 +23,9 @@ def test_the_two_roads_are_those_of_minifbi(second, roads):
     x, weight = np.array([[1.0, 2.0, 3.0]]), net.parameters()["a.weight"]
 
     def gradient(forward, back):
-        steps = forward_pass(net, x)
-        if not forward:  # the activations as constants; the layers still lead to the weights
-            for step in steps:
-                step.x = step.x.detach()
+        # off the tape, the activations are constants; the layers still lead to the weights
+        with enable_grad() if forward else no_grad():
+            steps = forward_pass(net, x)
         relevances = relevance_pass(steps, "logits")
         if not back:
             with_constant_ratio = {

@@ -206,8 +206,8 @@ def what_may_go(answer: Any) -> Verdict:
         {
             "input": "no: the weights' gradient needs it, and so does the relevance, which is the "
             "input times something.",
-            "z": "right: of z, both passes need only whether it was positive. minifbi's fused step "
-            "keeps not even that, since a pooled number is positive just when its winner was.",
+            "z": "right: of z, both passes need only whether it was positive. minifbi's fused "
+            "block keeps not even that: a pooled number is positive just when its winner was.",
             "winners": "no: a pooled number does not say which of the four it was, and only the "
             "winner gets gradient and relevance.",
         },

@@ -196,7 +196,7 @@ def _squares_on(answer: Any, net: Sequential, x: Any, what: str) -> Verdict:
     if failed is not None:
         return failed
     ones = np.ones_like(R)
-    weight = step.layer.own_parameters()["weight"].numpy()
+    weight = step.layer.weight.numpy()
     total = (x**2) @ (weight**2).T
     s = np.divide(R, total, out=np.zeros_like(R), where=total != 0)
     typical: Typical = [

@@ -288,32 +288,28 @@ def verdicts(deck: Deck) -> None:
 
 
 CODE = """\
-class PReLU(Layer):
+class LeakyReLU(Layer):
 
-    def forward(self, backend, x, slope):                      # Eq. (1)
-        factor = where(x > 0, 1, slope)
-        return x * factor, (x, factor)
+    def forward(self, backend, x):                      # Eq. (1)
+        factor = where(x > 0, 1, self.slope)
+        return x * factor, factor
 
-    def backward(self, backend, grad, saved, needs_x):         # its adjoint
-        x, factor = saved
-        return grad * factor, per_channel(grad * x * (x <= 0))
+    def backward(self, backend, grad, saved, needs_x):  # its adjoint
+        return (grad * saved,)
 
-    def relevance(self, backend, ratio, saved):                # Eq. (2)
-        _, factor = saved
-        return ratio * factor
+    def relevance(self, backend, ratio, saved):         # Eq. (2): J^T ratio
+        return ratio * saved
 
-    def relevance_backward(self, backend, grad, ratio, saved): # its adjoint
-        x, factor = saved
-        return grad * factor, per_channel(grad * ratio * (x <= 0))"""
+    def jvp(self, backend, u, saved):                   # its adjoint: J u
+        return u * saved"""
 
 
 def four_methods(deck: Deck) -> None:
     deck.page("Build your own: a layer is four methods")
-    deck.text(CODE, 6.15, size=15.5, family="monospace", linespacing=1.3)
+    deck.text(CODE, 6.15, size=17, family="monospace", linespacing=1.3)
     deck.text(
-        "(abridged)   Which of the four is forgotten most often?",
+        "(abridged)   The slope is to be trained. Which passes have a gradient for it?",
         0.85,
-        x=3.4,
         size=19,
         color=ORANGE,
     )

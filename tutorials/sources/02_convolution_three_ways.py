@@ -724,7 +724,8 @@ check.which_of_the_three(left_out, also_with_fbi)
 # - K. Chellapilla, S. Puri and P. Simard, *High Performance Convolutional Neural Networks for
 #   Document Processing*, 2006: where convolution as a matrix product was proposed.
 # - A. Odena, V. Dumoulin and C. Olah, *Deconvolution and Checkerboard Artifacts*, Distill, 2016.
-# - `minifbi/layers/conv.py`: the six rows of the table, in one class; and
+# - `minifbi/layers/conv.py`: the first four rows of the table, in one class;
+#   `minifbi/layers/linear.py`: the last two, once for all layers with weights; and
 #   `minifbi/backends/numpy_backend.py`: the trio in thirty lines.
 #
 # Before: [1. Tensors and the tape](01_tensors_and_the_tape.ipynb). Next:

@@ -729,16 +729,16 @@ plt.show()
 
 
 # %% tags=["saved"]
-def contents(saved):
-    """What a step remembers, in words."""
-    return ", ".join(
-        f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else repr(value)
-        for value in saved
-    )
+def remembered(step):
+    """What a step remembers, one thing or several, as a tuple."""
+    return step.saved if isinstance(step.saved, tuple) else (step.saved,)
 
 
 for step in steps[:3] + steps[-4:]:
-    print(f"{step.name:12s} {contents(step.saved)}")
+    words = [
+        f"{v.dtype} {v.shape}" if isinstance(v, np.ndarray) else str(v) for v in remembered(step)
+    ]
+    print(f"{step.name:12s} {', '.join(words)}")
 
 # %% [markdown]
 # (For conv1: the images, the weights, and whether there is a bias. `bool` arrays are gates, `uint8`
@@ -750,7 +750,7 @@ batch = mnist.train.batch(slice(0, 128))[0]
 model = alexnet(seed=0)
 kept, seen = {}, {id(p.data) for p in model.parameters().values()}  # weights do not count here
 for step in forward_pass(model, batch):
-    arrays = [step.z.data, *(v for v in step.saved if isinstance(v, np.ndarray))]
+    arrays = [step.z.data, *(v for v in remembered(step) if isinstance(v, np.ndarray))]
     own = [a for a in arrays if id(a) not in seen and a.shape[:1] == batch.shape[:1]]
     seen |= {id(a) for a in own}
     kept[step.name] = sum(a.nbytes for a in own) / 1e6
@@ -761,10 +761,10 @@ print("the largest:", ", ".join(f"{name} {kept[name]:.1f} MB" for name in larges
 
 # %% [markdown]
 # The activations take far more memory than the weights, and more than half of it is for conv1 and
-# its ReLU alone, where the maps are largest. Training is a matter of keeping things. (In training,
-# minifbi runs convolution, ReLU and pooling as one step, `forward_pass(net, x, fused=True)`: the
-# same numbers, but what stands between the three is never kept. Under `no_grad()`, where nothing
-# will ever walk back, no tape is written.)
+# its ReLU alone, where the maps are largest. Training is a matter of keeping things. (With compiled
+# kernels minifbi keeps less. It then trains a rewritten network, `minifbi.fusion.fuse(net)`, in
+# which convolution, ReLU and pooling are one block: the same numbers, but what stands between the
+# three is never kept. Under `no_grad()`, where nothing will ever walk back, no tape is written.)
 #
 # **Gates make it linear.** One last experiment, and it is the bridge to the next notebook. Once all
 # gates and all winners are known, each layer only multiplies by fixed numbers and adds. So with

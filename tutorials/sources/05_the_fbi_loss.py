@@ -623,10 +623,11 @@ for name, parameter in dense.parameters().items():
 #   \frac{\partial L}{\partial W} \mathrel{+}= \operatorname{conv}_W(\mathbf u, \mathbf r) .$$
 #
 # No fourth operation is needed: the trio is closed. Here is a layer that says it in these words. It
-# takes minifbi's convolution and replaces the adjoint of its relevance pass by ours. Then the
-# check, on a small CNN with biases and pooling, through the loss of Eq. (4). (Its images are
-# random, not digits: on a black background and with biases of 0, every $z$ is exactly 0, right on
-# the kink of the ReLU.)
+# takes minifbi's convolution and replaces the adjoint of its relevance pass by ours. (minifbi's own
+# stands in `minifbi/layers/linear.py`, once for convolutions and dense layers: the layer's forward
+# pass for $\mathbf u$, and the weight gradient of that pass.) Then the check, on a small CNN with
+# biases and pooling, through the loss of Eq. (4). (Its images are random, not digits: on a black
+# background and with biases of 0, every $z$ is exactly 0, right on the kink of the ReLU.)
 
 # %% tags=["adjoint-check"]
 from minifbi import objective

@@ -571,10 +571,10 @@ plt.show()
 #
 # ## 6. Which layers and passes cost what?
 #
-# Before making anything faster, measure where the time goes; intuition is often wrong. A
-# *profiler* is a tool for that. Python brings one (`python -m cProfile`), which lists functions.
-# Our question is about *layers* and *passes*, and since every layer of minifbi has the same four
-# methods, we can build our own. For the time of the measurement, each method is replaced by one
+# Before making anything faster, measure where the time goes; intuition is often wrong. A *profiler*
+# is a tool for that. Python brings one (`python -m cProfile`), which lists functions. Our question
+# is about *layers* and *passes*, and since the tape asks the same four methods of every layer of
+# minifbi, we can build our own. For the time of the measurement, each method is replaced by one
 # that looks at the clock before and after.
 # %%
 from collections import defaultdict
@@ -582,8 +582,8 @@ from contextlib import contextmanager
 
 from minifbi import alexnet, load_dataset
 from minifbi.benchmark.arithmetic import multiply_adds as count_multiply_adds
+from minifbi.fusion import ConvBlock, fuse  # convolution, ReLU and pooling in one
 from minifbi.layers import Dense, Flatten, ReLU
-from minifbi.layers.fused import ConvBlock  # convolution, ReLU and pooling in one
 from minifbi.optim import Adam
 from minifbi.training import three_step
 
@@ -611,14 +611,15 @@ def stopwatch(model):
 
         return wrapper
 
-    def replace(kind, name, key_of):
-        owner = next(one for one in kind.__mro__ if name in one.__dict__)  # where it is written
+    def replace(owner, name, key_of):
         originals.append((owner, name, owner.__dict__[name]))
         setattr(owner, name, timed(owner.__dict__[name], key_of))
 
     for name in PASSES:
-        for kind in (ConvBlock, Dense, ReLU, Flatten):  # a block is called as its convolution
-            replace(kind, name, lambda self, n=name: (n, names[id(getattr(self, "conv", self))]))
+        kinds = (ConvBlock, Dense, ReLU, Flatten)
+        owners = {next(c for c in kind.__mro__ if name in c.__dict__) for kind in kinds}
+        for owner in owners:  # where the method is written; a block is called as its convolution
+            replace(owner, name, lambda self, n=name: (n, names[id(getattr(self, "conv", self))]))
     for name, label in LOSS.items():
         replace(type(numba_backend), name, lambda self, label=label: (label, ""))
     try:
@@ -632,16 +633,19 @@ def stopwatch(model):
 # The step that we look at is a whole training step of the paper's network with the FBI loss:
 # forward pass, relevance pass, the way back through both, and Adam's new weights.
 # `relevance_backward` is the way back through the relevance pass, `backward` the one through the
-# forward pass.
+# forward pass. (For convolution and dense layers `relevance_backward` is written once, in
+# `minifbi/layers/linear.py`: a forward pass and a weight gradient.) As in training, the network is
+# rewritten first: `fuse` makes one block of each convolution with its ReLU and pooling.
 # %%
 BATCH = 128
 images, labels = load_dataset("mnist").train.batch(slice(0, BATCH))
 model = alexnet(backend="numba", seed=0)
+fast = fuse(model)  # it shares the model's weights
 optimizer = Adam(model.parameters(), lr=1e-3)
 
 
 def training_step():
-    three_step(model, images, labels, weight=0.001)
+    three_step(fast, images, labels, weight=0.001)
     optimizer.step()
 
 
@@ -772,7 +776,7 @@ PEAK_ALL = max(PEAK[THREADS], max(ladder.values()))
 print(f"ridge of the roof: {PEAK_ALL / FAR:.0f} FLOP a byte from far memory, ", end="")
 print(f"{PEAK_ALL / NEAR:.0f} from the fastest cache")
 
-maps = {name: step.x for name, step in ((s.name, s) for s in model.trace(images, fused=True))}
+maps = {step.name: step.x for step in fast.trace(images)}
 points = {}  # name: (FLOP a byte, GFLOP/s)
 
 
@@ -863,9 +867,10 @@ plt.show()
 #   only by moving fewer bytes, that is, by moving *to the right*: do more with a number while it is
 #   there.
 # - A point above the line of far memory found its numbers in a cache.
-# - A point well *below* its roof is worth a look. Adam is the simplest case: it is written in
-#   NumPy, one operation after the other, and each of them is a trip through memory of its own.
-#   The figure counts one trip for all.
+# - A point well *below* its roof is worth a look.
+# - Adam's intensity is low, and would be lower still in NumPy: there it is a dozen operations, one
+#   after the other, and each of them is a trip through memory of its own. Compiled into one loop,
+#   all of them take a single trip.
 #
 # Moving to the right is what *fused* kernels are for. minifbi adds the bias, rectifies and pools
 # inside of the convolution, before anything is written. The large maps of the first layer are never
@@ -989,7 +994,7 @@ from minifbi.benchmark.race import race as torch_race
 from checks import tutorial_09 as check
 
 outcome, size = None, 128
-kept = Path(check.__file__).resolve().parent.parent / "docs" / "benchmarks.json"
+kept = Path(check.__file__).resolve().parents[2] / "docs" / "benchmarks.json"
 if importlib.util.find_spec("torch") and not FAST:
     outcome = torch_race(["numba"], [size], peers=["torch-eager"], repeats=10)
     print("PyTorch is installed here: measured now, on this machine.")

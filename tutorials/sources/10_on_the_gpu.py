@@ -129,7 +129,7 @@ print(f"share of the numbers that these compute: {share:.1%}")
 fig, ax = plt.subplots(figsize=(8, 3.2), layout="constrained")
 ax.spines[["top", "right"]].set_visible(False)
 groups = {
-    "convolution and its fused forms": (RED, "o", ("conv",)),
+    "convolutions": (RED, "o", ("conv",)),
     "dense layers": (BLUE, "s", ("dense",)),
     "all others": (GREY, "^", ("",)),
 }
@@ -518,9 +518,7 @@ def im2col(first, stride, x, columns, C, N, H, W, OH, OW, KH, KW, SH, SW, PH, PW
 numpy_backend = get_backend("numpy")
 for kernel, stride, padding in (((3, 3), (1, 1), (1, 1)), ((2, 3), (2, 1), (0, 2))):
     x = rng.standard_normal((2, 3, 6, 5))  # (N, C, H, W)
-    expected = numpy_backend._im2col(x, kernel, stride, padding)
-    oh = (6 + 2 * padding[0] - kernel[0]) // stride[0] + 1
-    ow = (5 + 2 * padding[1] - kernel[1]) // stride[1] + 1
+    expected, (oh, ow) = numpy_backend._im2col(x, kernel, stride, padding)
     columns = np.full(expected.size, np.nan)
     maps = np.ascontiguousarray(x.transpose(1, 0, 2, 3)).ravel()  # (C, N, H, W) in memory
     launch(im2col, 3, 32, maps, columns, 3, 2, 6, 5, oh, ow, *kernel, *stride, *padding)

@@ -22,8 +22,7 @@
 # You will be able to
 #
 # 1. turn a folder of pictures into a data set, and train on it,
-# 2. write a layer with its four methods: forward, backward, relevance, and the adjoint of
-#    relevance,
+# 2. write a layer with its four methods: forward, relevance, and the way back through each,
 # 3. test such a layer so that no typical mistake gets through,
 # 4. write a layer with a smooth activation function, where the four methods are not enough,
 # 5. write a relevance rule, draw heatmaps with it, and train with it in the FBI loss.
@@ -214,25 +213,18 @@ plain = train(shape_net(lambda channels: ReLU()), fbi_weight=0.0)
 # %% [markdown]
 # ## 2. A layer of your own
 #
-# The ReLU silences everything negative. The *parametric* ReLU (He et al. 2015) lets a part of it
-# through, and learns how much: each channel $c$ has a slope $p_c$, which starts at 1/4 and is
-# trained like a weight.
+# The ReLU silences everything negative. The *leaky* ReLU lets a part of it through:
 #
-# $$z = f(x) = \begin{cases} x & \text{if } x > 0 \\ p_c\,x & \text{otherwise.} \end{cases}$$
+# $$z = f(x) = \begin{cases} x & \text{if } x > 0 \\ p\,x & \text{otherwise} \end{cases}$$
 #
-# minifbi has no such layer. What does it take to write one? With the *factor* $s = 1$ where $x >
-# 0$, and $s = p_c$ elsewhere, the layer is $z = s\,x$, and the four methods follow one by one.
+# with a slope $p$, say 1/4. minifbi has no such layer. What does it take to write one? With the
+# *factor* $s = 1$ where $x > 0$, and $s = p$ elsewhere, the layer is $z = s\,x$, and the four
+# methods follow one by one.
 #
 # **`forward`** is the formula.
 #
 # **`backward`** is the chain rule. It gets the gradient at the output, $G = \partial L/\partial z$,
-# and returns the gradients at everything that went in. That is $x$, and, since the layer has a
-# parameter, $p$ too. At one unit, $\partial z/\partial x = s$ and $\partial z/\partial p_c = x$
-# where $x \le 0$ (and 0 elsewhere). All units of a channel share one $p_c$, so their gradients add
-# up:
-#
-# $$\frac{\partial L}{\partial x} = s\,G , \qquad
-#   \frac{\partial L}{\partial p_c} = \sum_{\text{units of } c,\; x \le 0} x\,G .$$
+# and returns the gradient at the input, $\partial L/\partial x = s\,G$.
 #
 # **`relevance`** is Eq. (2) for this layer. Each output has just one input, so that input gets all
 # of its relevance: $R_\text{in} = R_\text{out}$. What travels in minifbi is the *ratio* of
@@ -241,26 +233,76 @@ plain = train(shape_net(lambda channels: ReLU()), fbi_weight=0.0)
 #
 # $$r_\text{in} = s\,r_\text{out} .$$
 #
-# **`relevance_backward`** is the chain rule again, now for the line above. It gets the gradient $U
-# = \partial L/\partial r_\text{in}$. The line has two things on its right side that a gradient must
-# reach: $r_\text{out}$, and, inside of $s$, the slope $p_c$.
-#
-# $$\frac{\partial L}{\partial r_\text{out}} = s\,U , \qquad
-#   \frac{\partial L}{\partial p_c} = \sum_{\text{units of } c,\; x \le 0} r_\text{out}\,U .$$
-#
-# The same sum as before, with the ratio in the place of $x$. So the slope gets two gradients, one
-# through each pass, and the tape adds them. As a class:
+# **`jvp`** serves the way back through the relevance pass, the chain rule for the line above. Keep
+# the layer's choices (here: which units are positive), and it is a linear map $J$, here "times
+# $s$". The line above is $r_\text{in} = J^\top r_\text{out}$, and so, as for every linear map, the
+# gradient $u = \partial L/\partial r_\text{in}$ goes back through the transpose of $J^\top$, which
+# is $J$ itself: $\partial L/\partial r_\text{out} = J\,u$. That is the forward map once more, for
+# $u$ in the place of $x$ and with the choices of before; here $s\,u$. (Its name is short for
+# *Jacobian-vector product*.) As a class:
 
 # %%
 from minifbi.errors import ShapeError
 from minifbi.layers import Layer
 
 
-class PReLU(Layer):
+class LeakyReLU(Layer):
+    """x where x > 0, slope * x elsewhere."""
+
+    def __init__(self, slope=0.25):
+        super().__init__()
+        self.slope = slope
+
+    def __repr__(self):
+        return f"LeakyReLU({self.slope})"
+
+    def forward(self, backend, x):
+        factor = backend.xp.where(x > 0, x.dtype.type(1), x.dtype.type(self.slope))
+        return x * factor, (factor,)  # the output, and what the other methods need
+
+    def backward(self, backend, grad, saved, needs_x):
+        return (grad * saved[0],)
+
+    def relevance(self, backend, ratio, saved):
+        return ratio * saved[0]
+
+    def jvp(self, backend, u, saved):
+        return u * saved[0]
+
+
+# %% [markdown]
+# **With a slope that is trained.** The *parametric* ReLU (He et al. 2015) learns how much to let
+# through: each channel $c$ has a slope $p_c$ of its own, which starts at 1/4 and is trained like a
+# weight. The factor $s$ now holds $p_c$; `relevance` and `jvp` stay as they are. What is new is
+# that gradients must reach the slopes, too.
+#
+# `backward` returns the gradients at everything that went in, the slopes included. At one unit,
+# $\partial z/\partial p_c = x$ where $x \le 0$ (and 0 elsewhere). All units of a channel share one
+# $p_c$, so their gradients add up:
+#
+# $$\frac{\partial L}{\partial x} = s\,G , \qquad
+#   \frac{\partial L}{\partial p_c} = \sum_{\text{units of } c,\; x \le 0} x\,G .$$
+#
+# And the relevance pass? In $r_\text{in} = s\,r_\text{out}$ there are two things that a gradient
+# must reach: $r_\text{out}$, for which `jvp` is enough, and, inside of $s$, the slope. So a layer
+# with parameters writes the whole way back, **`relevance_backward`**, which returns both:
+#
+# $$\frac{\partial L}{\partial r_\text{out}} = s\,u , \qquad
+#   \frac{\partial L}{\partial p_c} = \sum_{\text{units of } c,\; x \le 0} r_\text{out}\,u .$$
+#
+# The second is the same sum as before, with the ratio in the place of $x$ and $u$ in the place of
+# $G$. So the slope gets two gradients, one through each pass, and the tape adds them. (A layer
+# without parameters inherits a `relevance_backward` that calls `jvp`. Convolution and dense layers
+# inherit another, which also finds the gradient at their weights: it is the code of [notebook
+# 5](05_the_fbi_loss.ipynb), in `minifbi/layers/linear.py`.)
+
+
+# %%
+class PReLU(LeakyReLU):
     """x where x > 0, slope * x elsewhere, with one slope for each channel, which is trained."""
 
     def __init__(self, channels, slope=0.25, *, backend="auto", dtype=np.float32):
-        super().__init__()
+        super().__init__(slope)
         self.slope = self.add_parameter("slope", np.full(channels, slope), backend, dtype)
 
     def __repr__(self):
@@ -275,19 +317,15 @@ class PReLU(Layer):
     def forward(self, backend, x, slope):
         slope = slope.reshape(-1, *[1] * (x.ndim - 2))  # (C,) or (C, 1, 1)
         factor = backend.xp.where(x > 0, x.dtype.type(1), slope)
-        return x * factor, (x, factor)  # the output, and what the other methods need
+        return x * factor, (factor, x)
 
     def backward(self, backend, grad, saved, needs_x):
-        x, factor = saved
+        factor, x = saved
         return grad * factor, per_channel(grad * x * (x <= 0))
 
-    def relevance(self, backend, ratio, saved):
-        _, factor = saved
-        return ratio * factor
-
     def relevance_backward(self, backend, grad, ratio, saved):
-        x, factor = saved
-        return grad * factor, per_channel(grad * ratio * (x <= 0))
+        _, x = saved
+        return self.jvp(backend, grad, saved), per_channel(grad * ratio * (x <= 0))
 
 
 def per_channel(values):
@@ -307,9 +345,9 @@ def per_channel(values):
 #   then save the work; ours ignores it.
 # - The array library is `backend.xp`: NumPy here, CuPy on a GPU. And the arrays keep their dtype;
 #   that is why the 1 in `where` is made of `x.dtype`.
-# - Two switches say what the loss makes of a layer. `functional = True`: it is one of the $K$
+# - Two switches say how a layer takes part in the loss. `functional = True`: it is one of the $K$
 #   layers of Eq. (3). `proportional = True`: it shares relevance out by the parts of a sum, so that
-#   rules like LRP-epsilon act there. A PReLU is neither.
+#   rules like LRP-epsilon act there. Our layers are neither.
 #
 # ## 3. Is it right?
 #
@@ -359,11 +397,13 @@ def prelu64(channels):
     return PReLU(channels, backend="numpy", dtype=np.float64)
 
 
+net, leaky = small_net(prelu64), small_net(lambda channels: LeakyReLU())
+
+
 # %% [markdown]
 # **The forward method**, against the formula, written in another way:
 
 # %%
-net = small_net(prelu64)
 steps = forward_pass(net, few)
 before, after = steps[1].x.numpy(), steps[1].z.numpy()
 np.testing.assert_allclose(after, np.maximum(before, 0) + 0.25 * np.minimum(before, 0))
@@ -385,8 +425,8 @@ print(f"relevance: largest |value| {np.abs(relevance).max():.3f}, off by {differ
 np.testing.assert_allclose(relevance, few * image.grad, atol=1e-12)
 
 # %% [markdown]
-# **Both backward methods, in the double pass.** The gradient checker nudges the parameters in
-# random directions and looks how the loss really changes. The loss is Eq. (4), so its gradient goes
+# **Both ways back, in the double pass.** The gradient checker nudges the parameters in random
+# directions and looks how the loss really changes. The loss is Eq. (4), so its gradient goes
 # through the forward and through the relevance pass: all four methods take part.
 
 
@@ -399,7 +439,8 @@ def eq4(model, rule="zero"):
     return objective(task, fbi_loss(fbi_terms(steps, relevances)), fbi_weight=0.5)
 
 
-print(check_gradients(lambda: eq4(net), net.parameters()))
+for title, model in (("LeakyReLU", leaky), ("PReLU", net)):
+    print(title, check_gradients(lambda model=model: eq4(model), model.parameters()), sep="\n")
 
 # %% [markdown]
 # To see that the third test is needed, look at the mistake that everybody makes once: to forget
@@ -412,8 +453,7 @@ class ForgetfulPReLU(PReLU):
     """Forgets the slope on the way back through the relevance pass."""
 
     def relevance_backward(self, backend, grad, ratio, saved):
-        _, factor = saved
-        return grad * factor, None
+        return self.jvp(backend, grad, saved), None
 
 
 wrong = small_net(lambda channels: ForgetfulPReLU(channels, backend="numpy", dtype=np.float64))
@@ -481,9 +521,9 @@ class SiLU(Layer):
     def __repr__(self):
         return "SiLU()"
 
-    def trace(self, x, name="", fused=False):
+    def trace(self, x, name=""):
         gate = 1 / (1 + (-x).exp())
-        return [SiLUStep(name or "silu", self, x, x * gate, saved=gate)]
+        return [SiLUStep(name or "silu", self, (x,), x * gate, saved=gate)]
 
 
 class SiLUStep(Step):
@@ -742,9 +782,11 @@ plt.show()
 #
 # - Images become a `Dataset` as arrays $(N, C, H, W)$, shuffled and cut into three parts; `Split`
 #   checks them.
-# - A layer is four methods. Derive its relevance from "each input gets the share that it
-#   contributed", written for the ratio. Both backward methods must reach everything that the line
-#   before them uses.
+# - A layer is four methods: `forward`, `backward`, `relevance`, and `jvp`, the forward map once
+#   more, from which the way back through the relevance pass follows. Derive the relevance from
+#   "each input gets the share that it contributed", written for the ratio.
+# - With parameters, `relevance_backward` takes the place of `jvp`. Both ways back must reach
+#   everything that the pass before them uses.
 # - Test the forward pass against another formula, the relevance against activation times gradient
 #   where that holds, and the gradients in the double pass. Training well proves nothing.
 # - Where relevance depends smoothly on the input, write the layer on the tape, with a `Step` of its
@@ -757,8 +799,9 @@ plt.show()
 # Replace each `...`, run the cell, and read what the check says.
 #
 # **1. A layer with a gain.** The layer `Scale` multiplies each channel $c$ by a number $g_c$, its
-# gain, which is trained: $z = g_c\,x$. Write its four methods. (`per_channel` sums over all but the
-# channels; `wide` brings the gains into a shape that multiplies maps.)
+# gain, which is trained: $z = g_c\,x$. Write its four methods; with a parameter, the fourth is
+# `relevance_backward`. (`per_channel` sums over all but the channels; `wide` brings the gains into
+# a shape that multiplies maps.)
 
 
 # %% tags=["exercise"]
