@@ -44,6 +44,7 @@ def softmax(logits: Tensor, axis: int = -1) -> Tensor:
     ----------
     logits : Tensor, any shape
     axis : int
+        Along which the results sum to 1.
 
     Returns
     -------
@@ -57,7 +58,7 @@ def check_labels(labels: Any, batch: int, classes: int) -> Any:
     """Labels as an int64 NumPy array (N,), after checking their shape, type and range."""
     array = np.asarray(labels)
     if array.shape != (batch,):
-        raise ShapeError(f"labels have shape {array.shape}, expected ({batch},): one an image")
+        raise ShapeError(f"labels have shape {array.shape}, expected ({batch},): one per image")
     if array.dtype.kind not in "iu":
         raise ShapeError(f"labels must be integers, not {array.dtype}")
     wrong = np.flatnonzero((array < 0) | (array >= classes))
@@ -80,7 +81,7 @@ def class_indices(backend: Backend, labels: Any, batch: int, classes: int) -> Ar
     if tuple(labels.shape) != (batch,) or labels.dtype.kind not in "iu":
         raise ShapeError(
             f"labels are {labels.dtype} of shape {labels.shape}, expected integers ({batch},): "
-            f"one an image"
+            f"one per image"
         )
     return labels
 

@@ -163,6 +163,7 @@ def where(condition: Array, a: Any, b: Any) -> Tensor:
     Parameters
     ----------
     condition : array of bool
+        Where to take a; what is not True takes b.
     a, b : Tensor or number
         At least one a Tensor; condition, a and b are broadcast to one shape.
 
@@ -343,6 +344,7 @@ def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     tensors : sequence of Tensor
         Of one shape, but for the length of `axis`.
     axis : int
+        Along which they are joined.
 
     Returns
     -------

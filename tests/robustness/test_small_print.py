@@ -237,7 +237,7 @@ def test_labels_that_are_on_a_device_already():
     there = np.arange(6)[1:4]
     assert class_indices(device, there, 3, 4) is there
     for wrong in (there[:2], np.arange(9.0)[1:4], np.arange(9).reshape(3, 3)[:, :1]):
-        with pytest.raises(ShapeError, match="one an image"):
+        with pytest.raises(ShapeError, match="one per image"):
             class_indices(device, wrong, 3, 4)
     with pytest.raises(ShapeError, match="outside"):  # from the host: all of it is checked
         class_indices(device, [0, 1, 9], 3, 4)
