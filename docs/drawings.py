@@ -7,7 +7,7 @@ and each entry that it wrote becomes a box, each tensor that went in an arrow.  
 again and compares, so a change of the engine that the picture does not show is noticed.
 """
 
-# ruff: noqa: RUF001  # minus and times signs are meant as such
+# ruff: noqa: RUF001  # minus signs are meant as such
 
 from __future__ import annotations
 
@@ -41,9 +41,7 @@ PLACES = {
     "first.l1_difference": (140, 330, "l1_difference\n|a₀⁺ − a₁⁻|", LOSS),
     "second.l1_difference": (430, 330, "l1_difference\n|a₁⁺ − a₂⁻|", LOSS),
     "fbi_loss": (285, 410, "fbi_loss\nL_FBI", LOSS),
-    "multiply.fbi": (430, 410, "× λ", LOSS),
-    "multiply.task": (690, 330, "× (1 − λ)", LOSS),
-    "add": (690, 410, "+\nL, Eq. (4)", LOSS),
+    "objective": (690, 410, "objective\nL, Eq. (4)", LOSS),
 }
 WIDTH, HEIGHT = 112, 42
 
@@ -96,8 +94,6 @@ def _key(operation: str, inputs: list[str]) -> str:
         return ("first." if "W1" in inputs else "second.") + operation
     if operation == "l1_difference":
         return ("first." if "x" in inputs else "second.") + operation
-    if operation == "multiply":
-        return "multiply.task" if "cross_entropy" in inputs else "multiply.fbi"
     return operation
 
 

@@ -83,11 +83,12 @@ def activation_maps(
 ) -> ActivationMaps:
     """Activation and relevance maps of the first convolutions for one image.
 
-    The model is put into evaluation mode for the while and keeps no tape.
+    The model is in evaluation mode during the call, and no tape is kept.
 
     Parameters
     ----------
     model : Sequential
+        A network that takes images and returns logits (N, F).
     image : array, shape (C, H, W)
         Pixels in [0, 1].
     label : int, optional

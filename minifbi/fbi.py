@@ -56,6 +56,7 @@ def start_ratio(logits: Tensor, start: str = "target", labels: Any = None) -> Te
     Parameters
     ----------
     logits : Tensor, shape (N, F)
+        The network's outputs y, for F classes.
     start : {"target", "logits", "predicted"}
         Which logits are the relevance to be explained: that of the true class
         (as in Bach et al. 2015), all of them, or the largest (the first of
@@ -228,6 +229,7 @@ def objective(task_loss: Tensor, fbi: Tensor, fbi_weight: float) -> Tensor:
     task_loss, fbi : Tensor, shape ()
         L_TSK and L_FBI.
     fbi_weight : float
+        lambda, in [0, 1]; the paper uses 0.001.
 
     Returns
     -------

@@ -38,10 +38,11 @@ def fuse(model: Any, rule: str | Composite | None = "zero") -> Any:
     Parameters
     ----------
     model : Layer
+        A network; it is not changed.
     rule : str, Composite or None
-        The rule of the relevance pass that is to come.  A rule other than LRP-0 asks for the
-        output of every layer, so nothing is rewritten; nor for None, which says that
-        somebody looks at every layer.
+        The rule of the relevance pass that follows.  A rule other than LRP-0 needs the output of
+        every layer, so nothing is rewritten.  None says that the caller looks at every layer;
+        nothing is rewritten then either.
 
     Returns
     -------

@@ -84,7 +84,9 @@ class Watch:
     name : str
         The layer's name in its network.
     layer : Layer
+        Whose weights are looked at.
     backend : Backend
+        Where its arrays live.
     """
 
     name: str

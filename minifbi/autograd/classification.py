@@ -42,6 +42,7 @@ def softmax(logits: Tensor, axis: int = -1) -> Tensor:
     ----------
     logits : Tensor, any shape
     axis : int
+        Along which the results sum to 1.
 
     Returns
     -------

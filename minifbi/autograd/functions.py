@@ -147,7 +147,7 @@ def absolute(a: Tensor) -> Tensor:
 
 
 def clip(a: Tensor, low: float, high: float) -> Tensor:
-    """Elementwise clip to [low, high]; no gradient where it clips."""
+    """Elementwise clip to [`low`, `high`]; no gradient where it clips."""
     low, high = a.dtype.type(low), a.dtype.type(high)  # float32 stays float32
     inside = (a.data >= low) & (a.data <= high)
     return record(a.backend.xp.clip(a.data, low, high), (a,), lambda g: (g * inside,), "clip")
@@ -159,6 +159,7 @@ def where(condition: Array, a: Any, b: Any) -> Tensor:
     Parameters
     ----------
     condition : array of bool
+        Where to take a; what is not True takes b.
     a, b : Tensor or number
         At least one a Tensor; condition, a and b are broadcast to one shape.
 
@@ -247,7 +248,7 @@ def matmul(a: Any, b: Any) -> Tensor:
 
 # ---- reductions --------------------------------------------------------------------------
 def sum(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """Sum over `axis` (all axes by default)."""
+    """Sum over `axis` (all axes by default); with `keepdims` these stay, with length 1."""
     axes = _normal_axes(axis, a.ndim)
     kept = tuple(1 if i in axes else n for i, n in enumerate(a.shape))
     total, xp = a.data.sum(axis=axes, keepdims=keepdims), a.backend.xp
@@ -255,7 +256,7 @@ def sum(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
 
 
 def mean(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """Mean over `axis` (all axes by default)."""
+    """Mean over `axis`, `keepdims` as for the sum; over no elements it is a ShapeError."""
     count = math.prod(a.shape[i] for i in _normal_axes(axis, a.ndim))
     if count == 0:
         raise ShapeError(f"mean over no elements: shape {a.shape}, axis {axis}")
@@ -263,7 +264,7 @@ def mean(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
 
 
 def max(a: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
-    """Maximum over one axis or all; the gradient goes to the first of equals."""
+    """Maximum over one `axis` or all, `keepdims` as for the sum; the first of equals wins."""
     if axis is None:
         value = max(reshape(a, -1), 0)
         return reshape(value, (1,) * a.ndim) if keepdims else value
@@ -281,12 +282,12 @@ def max(a: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
 
 # ---- shapes ------------------------------------------------------------------------------
 def reshape(a: Tensor, *shape: Any) -> Tensor:
-    """The same elements in another shape; -1 stands for what is left."""
+    """The same elements in another `shape`; -1 stands for what is left."""
     return record(a.data.reshape(*shape), (a,), lambda g: (g.reshape(a.shape),), "reshape")
 
 
 def transpose(a: Tensor, *axes: Any) -> Tensor:
-    """Axes in another order; reversed if none are given."""
+    """The axes in the order `axes`; reversed if none are given."""
     if len(axes) == 1 and isinstance(axes[0], (tuple, list)):
         axes = tuple(axes[0])
     axes = axes or tuple(range(a.ndim))[::-1]
@@ -295,18 +296,18 @@ def transpose(a: Tensor, *axes: Any) -> Tensor:
 
 
 def squeeze(a: Tensor, axis: int) -> Tensor:
-    """Drop an axis of length 1."""
+    """Drop `axis`, which must have length 1."""
     return record(a.data.squeeze(axis), (a,), lambda g: (g.reshape(a.shape),), "squeeze")
 
 
 def expand_dims(a: Tensor, axis: int) -> Tensor:
-    """Insert an axis of length 1."""
+    """Insert an axis of length 1 at the place `axis`."""
     value = a.backend.xp.expand_dims(a.data, axis)
     return record(value, (a,), lambda g: (g.reshape(a.shape),), "expand_dims")
 
 
 def broadcast_to(a: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Repeat along axes of length 1, as NumPy's broadcasting does."""
+    """Repeat along axes of length 1 to the given `shape`, as NumPy's broadcasting does."""
     value = a.backend.xp.broadcast_to(a.data, shape)
     return record(value, (a,), lambda g: (unbroadcast(g, a.shape),), "broadcast_to")
 
@@ -339,6 +340,7 @@ def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     tensors : sequence of Tensor
         Of one shape, but for the length of `axis`.
     axis : int
+        Along which they are joined.
 
     Returns
     -------

@@ -21,12 +21,12 @@ def sqrt(a: Tensor) -> Tensor:
 
 
 def var(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """Variance over `axis`, divided by the count (NumPy's ddof=0)."""
+    """Variance over `axis`, divided by the count (NumPy's ddof=0); `keepdims` as for the sum."""
     return functions.mean((a - functions.mean(a, axis, True)) ** 2, axis, keepdims)
 
 
 def min(a: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
-    """Minimum over one axis or all; the gradient goes to the first of equals."""
+    """Minimum over one `axis` or all, `keepdims` as for the sum; the first of equals wins."""
     return -functions.max(-a, axis, keepdims)
 
 

@@ -70,7 +70,9 @@ class Tensor:
         The gradient, of the shape and dtype of `data`; ``backward()`` *adds* to
         it, so that gradients of several losses accumulate.
     requires_grad : bool
+        Whether a gradient is wanted here or at something that this was made from.
     backend : Backend
+        Where the array lives.
 
     Raises
     ------

@@ -26,7 +26,7 @@ BATCH_SIZE = 256
 class Explainer(ABC):
     """Attributes the logit of a class to the pixels of an image.
 
-    Plain NumPy in and out.  The model works in evaluation mode for the while, and neither a tape
+    Plain NumPy in and out.  The model is in evaluation mode during the call, and neither a tape
     nor a gradient is left behind.
     """
 
@@ -47,7 +47,7 @@ class Explainer(ABC):
         ndarray, shape (N, C, H, W)
             Signed, in units of the logit, and in the model's dtype: above 0 what speaks for the
             class, below 0 what speaks against it.  (For ``gradient`` and ``smoothgrad`` in
-            units of the logit for each unit of the pixel.)
+            units of the logit per unit of the pixel.)
 
         Raises
         ------
@@ -101,7 +101,7 @@ def check_classes(classes: Any, count: int) -> NDArray[Any]:
     if chosen.ndim == 0:
         chosen = np.broadcast_to(chosen, count)
     if chosen.shape != (count,):
-        raise ShapeError(f"classes have shape {chosen.shape}, expected ({count},): one an image")
+        raise ShapeError(f"classes have shape {chosen.shape}, expected ({count},): one per image")
     return chosen
 
 

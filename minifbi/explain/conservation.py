@@ -37,8 +37,9 @@ class LayerBalance:
     bias : ndarray of float64, shape (N,)
         Absorbed by the bias.
     stabilizer : ndarray of float64, shape (N,)
-        Absorbed by the stabiliser, or found nothing to be shared among (0/0); with
-        alpha-beta also what an output to which one sign contributes makes more or less of.
+        Absorbed by the stabiliser, or arrived at outputs with nothing to share it among (0/0).
+        With alpha-beta an output with contributions of one sign only hands down more or less
+        than it got; the difference is counted here, and may be negative.
     """
 
     name: str
@@ -61,6 +62,7 @@ class ConservationReport:
     Attributes
     ----------
     layers : tuple of LayerBalance
+        One per layer, in the order of the relevance pass.
     classes : ndarray of int, shape (N,)
         The classes whose logits were explained.
     """
@@ -89,6 +91,7 @@ class ConservationReport:
         Parameters
         ----------
         image : int, optional
+            Its place in the batch, from 0; the mean over all images if left out.
 
         Returns
         -------
@@ -119,6 +122,7 @@ def conservation_report(
     Parameters
     ----------
     model : Layer
+        A network that takes images and returns logits (N, F).
     images : float array, shape (N, C, H, W)
         Pixels in [0, 1].
     classes : int, or array of int, shape (N,)

@@ -50,6 +50,7 @@ class Step:
     name : str
         The layer's name in its network, for example "conv1".
     layer : Layer
+        Which layer; one that is used twice has two steps.
     inputs : tuple of Tensor
         What went in: one Tensor, or what a sum adds.
     z : Tensor
@@ -75,6 +76,7 @@ class Step:
         Parameters
         ----------
         ratio : Tensor, shape of z
+            a_{i+1}^- / a_i^+, at the output.
 
         Returns
         -------
@@ -152,8 +154,8 @@ class Layer(State):
         saved : object
             From :meth:`forward`.
         needs_x : bool
-            False where nobody uses the gradient at x (the first layer of a network in
-            conventional training): None may stand for it.
+            False where the gradient at x is not used, as at the first layer in conventional
+            training.  The method may then return None for it.
 
         Returns
         -------
@@ -187,6 +189,7 @@ class Layer(State):
         ----------
         backend : Backend
         u : array, shape of x
+            The direction in which the input changes.
         saved : object
             From :meth:`forward`: which units were active, which won.
 
@@ -282,8 +285,9 @@ class Layer(State):
         Parameters
         ----------
         x : Tensor or array, shape (N, C, H, W) or (N, F)
+            The input, a_{i-1}^+.
         name : str
-            What to call the layer.
+            The name of the step, for messages and tables; the class in lower case if empty.
 
         Returns
         -------
@@ -316,7 +320,8 @@ def apply(
         The layer's own, or others in their place: a relevance rule may ask for the positive
         weights only.
     name : str
-        The layer's name, for messages; without one, nobody looks for NaN here.
+        The layer's name, for messages; without one, :func:`minifbi.check_numerics` does not
+        look at this layer.
 
     Returns
     -------
@@ -349,9 +354,11 @@ def carry_back(
     ----------
     layer : Layer
     ratio : Tensor, shape of the output
+        a_{i+1}^- / a_i^+, at the output.
     saved : object
+        What the forward pass remembered, from :func:`apply`.
     parameters : tuple of Tensor
-        With `saved`, from the :func:`apply` whose way back this is.
+        Those with which the forward pass was computed.
     name : str
         The layer's name, for messages.
 

@@ -32,15 +32,21 @@ class Conv2d(Window, Linear):
     Parameters
     ----------
     in_channels, out_channels : int
+        Number of maps that go in, and of filters; at least 1.
     kernel_size : int or (int, int)
+        Height and width of a filter, in pixels; one number stands for both.
     stride : int or (int, int)
+        Pixels from one window to the next.
     padding : int or (int, int)
-        Zeros around the border.
+        Rows and columns of zeros added at each border.
     bias : bool
+        Whether each filter has a number that is added to its output.
     rng : int or numpy.random.Generator
         Seed of the initial weights (He).
     backend : str or Backend
+        Where the weights live, and so where the layer computes.
     dtype : float32 or float64
+        Of the weights; inputs must have the same.
 
     Attributes
     ----------

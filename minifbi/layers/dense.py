@@ -16,7 +16,7 @@ from minifbi.layers.linear import Linear, Seed
 class Dense(Linear):
     """Fully connected layer (PyTorch's ``Linear``).
 
-    With x = a_{i-1}^+, one sample a row, and the ratio r at the output::
+    With x = a_{i-1}^+, one sample per row, and the ratio r at the output::
 
         forward              z = x W^T + b                                    Eq. (1)
         adjoint of forward   dL/dx = dL/dz W;  dL/dW = (dL/dz)^T x;  dL/db = sum dL/dz
@@ -27,11 +27,15 @@ class Dense(Linear):
     Parameters
     ----------
     in_features, out_features : int
+        Number of inputs and of outputs per sample; at least 1.
     bias : bool
+        Whether each output has a number that is added to it.
     rng : int or numpy.random.Generator
         Seed of the initial weights (He).
     backend : str or Backend
+        Where the weights live, and so where the layer computes.
     dtype : float32 or float64
+        Of the weights; inputs must have the same.
 
     Attributes
     ----------

@@ -47,8 +47,9 @@ class MaxPool2d(_Pool2d):
     Parameters
     ----------
     kernel_size : int or (int, int)
+        Height and width of the window, in pixels.
     stride : int or (int, int), optional
-        The window's size if left out.
+        Pixels from one window to the next; the window's size if left out.
     padding : int or (int, int)
         At most half of the window.
     """
@@ -81,8 +82,9 @@ class AvgPool2d(_Pool2d):
     Parameters
     ----------
     kernel_size : int or (int, int)
+        Height and width of the window, in pixels.
     stride : int or (int, int), optional
-        The window's size if left out.
+        Pixels from one window to the next; the window's size if left out.
     padding : int or (int, int)
         At most half of the window.
     """

@@ -1,4 +1,4 @@
-"""A chain of layers with names, and a chain with a shortcut round it."""
+"""A chain of layers with names, and a chain with a shortcut around it."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ class Sequential(Layer):
     Attributes
     ----------
     layers : dict of str to Layer
+        In the order in which they are applied, by name.
     input_shape : tuple of int or None
         Shape of one sample, if the network was built for one.
 
@@ -175,7 +176,7 @@ def _shape(sample: tuple[int, ...]) -> str:
 
 
 class Residual(Sequential):
-    """A chain with a shortcut round it: z = chain(x) + shortcut(x) (He et al. 2016).
+    """A chain with a shortcut around it: z = chain(x) + shortcut(x) (He et al. 2016).
 
     The sum shares relevance out by what each side contributes, so the ratio goes to both
     unchanged; where the input branches, the two ratios that come back add up.  A layer inside
@@ -187,8 +188,8 @@ class Residual(Sequential):
     *layers : Layer, or one mapping of str to Layer
         The chain, as for :class:`Sequential`.
     shortcut : Layer, optional
-        What the other way does, such as a 1 x 1 convolution where the number of channels
-        changes; left out, it is x itself.
+        The other way, such as a 1 x 1 convolution where the number of channels changes.  If
+        left out, x itself is added.
 
     Examples
     --------

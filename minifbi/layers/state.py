@@ -23,6 +23,7 @@ class State:
     Attributes
     ----------
     training : bool
+        Whether the layer is in training mode; see :meth:`train`.
     own_parameters : dict of str to Tensor
         The layer's own trainable tensors, without those of layers inside it.
     own_buffers : dict of str to array
@@ -56,6 +57,7 @@ class State:
         backend : str or Backend
             Where it lives.
         dtype : float32 or float64
+            To which the values are converted.
 
         Returns
         -------
@@ -80,6 +82,7 @@ class State:
         backend : str or Backend
             Where it lives.
         dtype : float32 or float64
+            To which the values are converted.
 
         Returns
         -------

@@ -24,9 +24,11 @@ class Batch:
     Attributes
     ----------
     model : Sequential
+        The network whose forward pass this is.
     steps : sequence of Step
         The forward pass, Eq. (1): ``steps[0].x`` are the images, ``steps[-1].z`` the logits.
     labels : array of int, shape (N,)
+        The true classes.
     masks : array of bool, shape (N, H, W), or None
         Pixels that must not matter, where the data set knows them.
     rng : numpy.random.Generator
@@ -61,7 +63,7 @@ class Regularizer:
     label : str
         What to call the penalty in logs and figures.
     default_weight : float
-        The weight w of the objective if nobody gives one.
+        The weight w of the objective where none is given.
     needs_masks : bool
         Whether :attr:`Batch.masks` must be there.
     rule : Composite or None
@@ -82,6 +84,7 @@ class Regularizer:
         Parameters
         ----------
         batch : Batch
+            Images, labels and their forward pass.
 
         Returns
         -------

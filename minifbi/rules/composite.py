@@ -27,11 +27,11 @@ class Composite:
     Attributes
     ----------
     conv : Rule
-        For convolutions, and for functional layers of one's own.
+        For convolutions, and for functional layers of your own.
     dense : Rule
         For dense layers.
     first : Rule, optional
-        For the first layer with weights, whichever its kind, instead.
+        For the first layer with weights, in the place of the rule for its kind.
     pooling : Rule
         For average pooling, and other layers without weights that divide a sum.
     """

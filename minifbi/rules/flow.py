@@ -49,6 +49,7 @@ class Flow:
         Parameters
         ----------
         a : Tensor, shape of `values`
+            The activation there.
 
         Returns
         -------
@@ -62,7 +63,9 @@ class Flow:
         Parameters
         ----------
         other : Flow
+            A ratio or a relevance at the same place.
         a : Tensor, shape of `values`
+            The activation there; turns a ratio into relevance where only one is a ratio.
 
         Returns
         -------
@@ -78,6 +81,7 @@ class Flow:
         Parameters
         ----------
         mask : array of bool, shape of `values`
+            True where the flow is kept.
 
         Returns
         -------
@@ -139,6 +143,7 @@ def share(
     total : Tensor
         What the rule divides by: the sum of all that the rule shares among.
     epsilon : float
+        The stabiliser, at least 0, in units of `total`.
     bias : Tensor, optional
         The part of `total` that belongs to the bias, ready to be broadcast.
     fraction : float

@@ -18,7 +18,7 @@ from minifbi.layers.base import apply, carry_back
 
 
 class LinearMap:
-    """The linear map of a layer with weights, at work, for weights of one's choice.
+    """The linear map of a layer at work, with weights that the rule chooses.
 
     Parameters
     ----------

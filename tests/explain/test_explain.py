@@ -313,5 +313,5 @@ def test_one_class_for_all_images_in_the_report_too():
     assert report.classes.tolist() == [1] * len(x)
     same = conservation_report(model, x, np.ones(len(x), int))
     np.testing.assert_array_equal(report.layers[0].above, same.layers[0].above)
-    with pytest.raises(ShapeError, match="one an image"):
+    with pytest.raises(ShapeError, match="one per image"):
         conservation_report(model, x, [1] * (len(x) + 1))
