@@ -101,10 +101,10 @@ class Facts:
 def compose(results: Results, facts: Facts, judgements: list[Judgement]) -> list[Block]:
     """The whole report."""
     blocks: list[Block] = [
-        Heading(1, "Relevance regularization of CNNs: the paper made again"),
+        Heading(1, "Relevance regularization of CNNs: a reproduction of the paper"),
         Text(
             'Yoo, Kim and Kang, "Relevance Regularization of Convolutional Neural Network for '
-            'Interpretable Classification", CVPR Workshops 2019, made again with minifbi: '
+            'Interpretable Classification", CVPR Workshops 2019, reproduced with minifbi: '
             "networks trained conventionally, with the FBI loss, and with the regularizers that "
             "one would compare it with."
         ),
