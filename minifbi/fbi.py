@@ -26,7 +26,7 @@ from minifbi.layers import Layer, Step
 from minifbi.numerics import Watch, checking
 from minifbi.rules import walk
 from minifbi.rules.composite import AnyRule
-from minifbi.rules.walk import NO_LAYERS
+from minifbi.rules.passage import NO_LAYERS
 
 STARTS = ("target", "logits", "predicted")
 REDUCTIONS = ("sum", "mean")

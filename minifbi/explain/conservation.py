@@ -65,10 +65,14 @@ class ConservationReport:
         One per layer, in the order of the relevance pass.
     classes : ndarray of int, shape (N,)
         The classes whose logits were explained.
+    at_image : ndarray of float64, shape (N,)
+        What arrives at the pixels.  It is the last layer's `below`, unless the image goes into
+        several layers: then it is the sum of what they hand there.
     """
 
     layers: tuple[LayerBalance, ...]
     classes: NDArray[np.int64]
+    at_image: Sums
 
     def __getitem__(self, name: str) -> LayerBalance:
         """The layer of that name."""
@@ -109,7 +113,7 @@ class ConservationReport:
             if s.rule != PASSES_ON or not np.allclose(s.above, s.below)
         ]
         kept = [sum(getattr(s, what) for s in self.layers) for what in ("bias", "stabilizer")]
-        totals = (self.layers[0].above, *kept, self.layers[-1].below)
+        totals = (self.layers[0].above, *kept, self.at_image)
         rows.append(("logit to pixels", "", *map(number, totals)))
         return table(rows, right=range(2, 6), foot=1)
 
@@ -155,4 +159,5 @@ def conservation_report(
             below = np.sum(parts, axis=0)
             name = PASSES_ON if passage.rule is None else str(passage.rule)
             balances.append(LayerBalance(step.name, name, above, below, book.bias, book.stabilizer))
-    return ConservationReport(tuple(balances), chosen.astype(np.int64))
+        at_image = per_sample(passage.at_input.relevance(steps[0].x))
+    return ConservationReport(tuple(balances), chosen.astype(np.int64), at_image)

@@ -10,7 +10,8 @@ import numpy as np
 from minifbi.autograd import Tensor, no_grad
 from minifbi.backends import Array, Backend
 from minifbi.errors import ConfigError, NonFiniteError, ShapeError
-from minifbi.layers.base import Gradients, Layer, Step, apply, evaluating
+from minifbi.layers.base import Gradients, Layer, evaluating
+from minifbi.layers.tape import Step, apply
 from minifbi.text import table
 
 

@@ -23,10 +23,10 @@ Sources
 
 from minifbi.rules.composite import RULES, Composite, get_rule
 from minifbi.rules.flow import Book, Flow
+from minifbi.rules.passage import Passage, walk
 from minifbi.rules.proportional import AlphaBeta, Epsilon, Gamma, Zero, ZPlus
 from minifbi.rules.rule import Rule
 from minifbi.rules.spread import Flat, WSquare, ZBox
-from minifbi.rules.walk import Passage, walk
 
 __all__ = ["RULES", "AlphaBeta", "Book", "Composite", "Epsilon", "Flat", "Flow", "Gamma"]
 __all__ += ["Passage", "Rule", "WSquare", "ZBox", "ZPlus", "Zero", "get_rule", "walk"]

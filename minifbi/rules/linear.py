@@ -14,7 +14,7 @@ from minifbi.autograd.functions import relu, unbroadcast
 from minifbi.backends import Array
 from minifbi.errors import ConfigError
 from minifbi.layers import Linear, Step
-from minifbi.layers.base import apply, carry_back
+from minifbi.layers.tape import apply, carry_back
 
 
 class LinearMap:

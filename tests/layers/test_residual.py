@@ -9,7 +9,7 @@ from minifbi import fbi
 from minifbi.activation_maps import activation_maps
 from minifbi.autograd import Tensor, check_gradients, cross_entropy
 from minifbi.errors import ConfigError, ShapeError
-from minifbi.explain import conservation_report
+from minifbi.explain import LRP, conservation_report
 from minifbi.layers import (
     AvgPool2d,
     Conv2d,
@@ -166,8 +166,29 @@ def test_conservation(rule, backend):
     assert {"block1", "block2"} <= {layer.name for layer in report.layers}
     kept = sum(layer.bias + layer.stabilizer for layer in report.layers)
     # below a branching point stands the sum of both ways
-    arrived = report["stem"].below
+    arrived = report.at_image
+    np.testing.assert_array_equal(arrived, report["stem"].below)
     np.testing.assert_allclose(arrived + kept, logits, rtol=1e-7, atol=1e-7)
+
+
+def test_an_image_that_goes_into_two_layers(backend):
+    """What arrives at the pixels comes by the chain and by the shortcut."""
+    options = {"backend": backend, "dtype": np.float64, "bias": False, "rng": 3}
+    model = Sequential(
+        Residual(Conv2d(1, 1, 3, padding=1, **options), shortcut=Conv2d(1, 1, 1, **options)),
+        Flatten(),
+        Dense(48, 4, **options),
+    )
+    x = images()
+    report = conservation_report(model, x, LABELS)
+    logits = model(x).numpy()[np.arange(3), LABELS]
+    np.testing.assert_allclose(report.at_image, logits, rtol=1e-10)
+    both = report["0.0"].below + report["0.shortcut"].below
+    np.testing.assert_allclose(both, report.at_image, rtol=1e-10)
+    assert str(report).splitlines()[-1].split()[-1] == f"{logits.mean():.4f}"
+    np.testing.assert_allclose(
+        LRP()(model, x, LABELS).sum(axis=(1, 2, 3)), report.at_image, rtol=1e-10
+    )
 
 
 def test_pictures_and_steps_see_the_layers_inside(backend):

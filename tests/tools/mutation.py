@@ -42,7 +42,7 @@ import pytest  # noqa: E402
 # Tests that are quick, and together look at all of autograd, layers and fbi.
 TESTS = (
     "test_gradcheck test_autograd test_autograd_tape test_layers_gates test_layers_conv "
-    "test_layers_pooling test_layers test_fused test_relevance_tensor test_fbi test_oracles "
+    "test_layers_pooling test_layers test_residual test_fused test_relevance_tensor test_fbi test_oracles "
     "test_small_print test_planted_faults test_fbi_gradients test_check_numerics test_numerics"
 ).split()
 # and which to run first for a file
@@ -59,10 +59,13 @@ FIRST = {
     "layers/flatten": ["test_layers_gates"],
     "layers/relu": ["test_layers_gates"],
     "layers/pooling": ["test_layers_pooling"],
-    "layers/fused": ["test_fused"],
+    "fusion": ["test_fused"],
     "layers/sequential": ["test_layers"],
-    "layers/init": ["test_layers_conv"],
-    "layers/numerics": ["test_check_numerics"],
+    "layers/linear": ["test_layers_conv"],
+    "layers/state": ["test_layers"],
+    "layers/tape": ["test_layers"],
+    "layers/window": ["test_layers_conv"],
+    "numerics": ["test_check_numerics"],
     "fbi": ["test_fbi"],
 }
 CPU_SECONDS = 90  # the longest that one fault may take; what takes longer hangs, and is noticed
