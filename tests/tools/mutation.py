@@ -42,8 +42,9 @@ import pytest  # noqa: E402
 # Tests that are quick, and together look at all of autograd, layers and fbi.
 TESTS = (
     "test_gradcheck test_autograd test_autograd_tape test_layers_gates test_layers_conv "
-    "test_layers_pooling test_layers test_residual test_fused test_relevance_tensor test_fbi test_oracles "
-    "test_small_print test_planted_faults test_fbi_gradients test_check_numerics test_numerics"
+    "test_layers_pooling test_layers test_residual test_fused test_relevance_tensor test_fbi "
+    "test_oracles test_small_print test_planted_faults test_fbi_gradients test_check_numerics "
+    "test_numerics"
 ).split()
 # and which to run first for a file
 FIRST = {
