@@ -111,14 +111,16 @@ class NumbaBackend(NumpyBackend):
     # itself, but its threads go on spinning for a while after each call, and take the
     # cores from ours.
     def dense(self, x: Array, weight: Array) -> Array:
-        if len(x) <= columns.SAMPLES:  # lanes are features: a sum over them is a weight gradient
+        if (
+            0 < len(x) <= columns.SAMPLES
+        ):  # lanes are features: a sum over them is a weight gradient
             features, kinds = weight.T[:, :, None, None], x.T[:, :, None, None]
             return self.conv2d_weight(features, kinds, (1, 1), (1, 1), (0, 0))[:, :, 0, 0]
         maps, weights = x[:, :, None, None], weight[:, :, None, None]
         return self.conv2d(maps, weights, (1, 1), (0, 0))[:, :, 0, 0]
 
     def dense_transpose(self, g: Array, weight: Array) -> Array:
-        if len(g) <= columns.SAMPLES:
+        if 0 < len(g) <= columns.SAMPLES:
             return self.dense_weight(weight, g.T)
         maps, weights = g[:, :, None, None], weight[:, :, None, None]
         return self.conv2d_transpose(maps, weights, (1, 1), (0, 0), (1, 1))[:, :, 0, 0]

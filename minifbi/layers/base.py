@@ -162,6 +162,11 @@ class Layer(State):
         tuple of array or None
             dL/dratio, then what each parameter gets from this pass.
         """
+        if self.own_parameters:
+            raise NotImplementedError(
+                f"{type(self).__name__} has parameters, and what they get from the relevance pass "
+                f"does not follow from jvp: define relevance_backward, or derive it from Linear"
+            )
         return (self.jvp(backend, grad, saved),)
 
     def check_input(self, shape: tuple[int, ...]) -> None:

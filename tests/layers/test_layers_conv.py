@@ -238,11 +238,11 @@ def test_windows_that_make_no_sense(wrong):
 
 
 def test_no_channels():
-    with pytest.raises(ConfigError, match=r"in_channels=0.*out_channels=4"):
+    with pytest.raises(ConfigError, match="in_channels=0"):
         Conv2d(0, 4, 3)
     with pytest.raises(ConfigError, match="out_channels=-1"):
         Conv2d(1, -1, 3)
-    with pytest.raises(ConfigError, match=r"in_features=0.*out_features=2"):
+    with pytest.raises(ConfigError, match="in_features=0"):
         Dense(0, 2)
 
 

@@ -92,5 +92,5 @@ def test_dropout_draws_anew_and_rests_in_evaluation(backend):
 
 @pytest.mark.parametrize("p", [1, -0.1, 1.5, np.nan])
 def test_dropout_probabilities(p):
-    with pytest.raises(ConfigError, match="0 <= p < 1"):
+    with pytest.raises(ConfigError, match="at least 0 and below 1"):
         Dropout(p)

@@ -225,6 +225,21 @@ def test_what_a_class_of_ones_own_must_define():
             getattr(layer, name.split()[0])(backend, *arguments)
 
 
+def test_parameters_that_the_relevance_pass_would_forget():
+    class Scale(ReLU):
+        def __init__(self):
+            super().__init__()
+            self.scale = self.add_parameter("scale", np.ones(()), "numpy", np.float64)
+
+        def forward(self, backend, x, scale):
+            return x * scale, scale
+
+    step = Scale().trace(np.ones((1, 2)))[0]
+    carried = step.relevance(Tensor(np.ones((1, 2)), requires_grad=True))
+    with pytest.raises(NotImplementedError, match=r"Scale has parameters.*relevance_backward"):
+        carried.sum().backward()
+
+
 def test_a_pool_inside_a_block_says_what_it_got():
     net = Sequential({"conv": Conv2d(1, 2, 3), "relu": ReLU(), "pool": MaxPool2d(4)})
     said = r"layer 'pool': MaxPool2d got an input of shape \(7, 2, 3, 4\)"
