@@ -195,6 +195,7 @@ def finite_array(name: str, values: Any, dtype: Any) -> NDArray[Any]:
     values : array_like
         Of any shape.
     dtype : float32 or float64
+        Of the result.
 
     Returns
     -------

@@ -166,9 +166,11 @@ def adam_step(
     mean, square : array of p's shape
         Running means of the gradient and of its square; they change in place.
     lr : float
+        Learning rate: the length of a step.
     betas : (float, float)
         How much of the running means stays in a step.
     eps : float
+        Keeps the division away from 0, in units of the gradient.
     t : int
         Counts from 1.
 
@@ -198,6 +200,7 @@ class Adam(Optimizer):
     betas : (float, float)
         Decay of the running mean of g and of g^2.
     eps : float
+        Keeps the division away from 0, in units of the gradient; above 0.
 
     Raises
     ------

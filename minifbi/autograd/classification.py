@@ -18,6 +18,7 @@ def log_softmax(logits: Tensor, axis: int = -1) -> Tensor:
     Parameters
     ----------
     logits : Tensor, any shape
+        The scores y.
     axis : int
         Along which the exponentials sum to 1.
 
@@ -41,6 +42,7 @@ def softmax(logits: Tensor, axis: int = -1) -> Tensor:
     Parameters
     ----------
     logits : Tensor, any shape
+        The scores y.
     axis : int
         Along which the results sum to 1.
 
@@ -74,6 +76,7 @@ def cross_entropy(logits: Tensor, labels: Any) -> Tensor:
     Parameters
     ----------
     logits : Tensor, shape (N, F)
+        The scores y: one row per image, one column per class.
     labels : array_like of int, shape (N,)
         Classes, 0 to F - 1.
 

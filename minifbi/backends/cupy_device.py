@@ -132,6 +132,7 @@ def explain_device_error(
     Parameters
     ----------
     error : exception
+        What CuPy or CUDA raised.
     backend : Backend, optional
         The cupy backend, where one was at work.
     batch_size : int, optional
@@ -181,6 +182,7 @@ def clear_device_errors(
     backend : Backend, optional
         The one at work.  With it, and a batch size, the message knows how much memory there is.
     batch_size : int, optional
+        Named in the advice when the memory is full.
 
     Raises
     ------

@@ -22,7 +22,9 @@ class ResidentSplit:
     Parameters
     ----------
     split : Split
+        Its images and labels are copied to the device.
     backend : Backend
+        The device, such as that of the cupy backend.
 
     Attributes
     ----------
@@ -45,7 +47,9 @@ class ResidentSplit:
         Parameters
         ----------
         indices : slice, or integer array on the device or the host
+            Which images, in this order.
         dtype : dtype
+            float32 or float64, of the images.
 
         Returns
         -------
@@ -70,7 +74,9 @@ def bring_near(split: Split, backend: Backend) -> Split | ResidentSplit:
     Parameters
     ----------
     split : Split
+        Images and labels on the host.
     backend : Backend
+        Where the batches will be used.
 
     Returns
     -------

@@ -70,8 +70,11 @@ class Explainer(ABC):
         Parameters
         ----------
         model : Layer
+            A network that takes images and returns logits (N, F).
         images : float array, shape (N, C, H, W)
+            Pixels in [0, 1], in the dtype of the model.
         classes : array of int, shape (N,)
+            Whose logit is explained.
 
         Returns
         -------

@@ -25,6 +25,7 @@ def write_atomically(
     Parameters
     ----------
     path : Path
+        The file; its folder exists.
     write : callable
         Writes the content into an open binary file.
     previous : Path, optional

@@ -40,6 +40,7 @@ def save_checkpoint(
     Parameters
     ----------
     path : path
+        The ``.npz`` file to write; its folder exists.
     arrays : mapping of group to mapping of name to array
         For example ``{"parameters": model.state_dict()}``.
     meta : mapping

@@ -90,6 +90,7 @@ class Layer(State):
         Parameters
         ----------
         backend : Backend
+            Whose kernels to call.
         grad : array, shape of z
             dL/dz.
         saved : object
@@ -111,6 +112,7 @@ class Layer(State):
         Parameters
         ----------
         backend : Backend
+            Whose kernels to call.
         ratio : array, shape of z
             a_{i+1}^- / a_i^+, at the output.
         saved : object
@@ -129,6 +131,7 @@ class Layer(State):
         Parameters
         ----------
         backend : Backend
+            Whose kernels to call.
         u : array, shape of x
             The direction in which the input changes.
         saved : object
@@ -150,6 +153,7 @@ class Layer(State):
         Parameters
         ----------
         backend : Backend
+            Whose kernels to call.
         grad : array, shape of x
             dL/dc, for the result c of :meth:`relevance`.
         ratio : array, shape of z
@@ -196,6 +200,7 @@ class Layer(State):
         Parameters
         ----------
         x : Tensor or array, shape (N, ...)
+            One sample per row of the first axis.
 
         Returns
         -------

@@ -84,6 +84,7 @@ class Sequential(Layer):
         Parameters
         ----------
         x : Tensor or array, shape (N, ...)
+            One sample per row of the first axis.
 
         Returns
         -------

@@ -82,7 +82,9 @@ def apply(
     Parameters
     ----------
     layer : Layer
+        Whose ``forward`` is called.
     x : Tensor, shape (N, ...)
+        The input, a_{i-1}^+.
     parameters : tuple of Tensor
         The layer's own, or others in their place: a relevance rule may ask for the positive
         weights only.
@@ -120,6 +122,7 @@ def carry_back(
     Parameters
     ----------
     layer : Layer
+        Whose ``relevance`` is called.
     ratio : Tensor, shape of the output
         a_{i+1}^- / a_i^+, at the output.
     saved : object

@@ -46,6 +46,7 @@ def plot_curves(
     gate_step : int or None
         The step at which the penalty joined the training; None if it never did.
     title : str
+        Stands above the axes; none if empty.
     gate_threshold : float
         The validation accuracy at which it joins.
     label : str

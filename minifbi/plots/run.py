@@ -64,6 +64,7 @@ def example_image(dataset: Dataset) -> tuple[Any, int]:
     Parameters
     ----------
     dataset : Dataset
+        Its test split is searched.
 
     Returns
     -------

@@ -68,7 +68,9 @@ class SaliencyGuided(Regularizer):
         Parameters
         ----------
         images, gradient : ndarray, shape (N, C, H, W)
+            Pixels, and the gradient of the true class's logit there.
         rng : numpy.random.Generator
+            Draws the values that replace the pixels.
 
         Returns
         -------

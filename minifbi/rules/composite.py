@@ -48,6 +48,7 @@ class Composite:
         Parameters
         ----------
         rule : Rule
+            For convolutions, dense layers, and average pooling where it suits it.
 
         Returns
         -------

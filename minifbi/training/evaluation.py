@@ -30,8 +30,11 @@ def evaluate(
     Parameters
     ----------
     model : Sequential
+        Its layers get back their modes afterwards.
     split : Split or ResidentSplit
+        Images and their labels.
     batch_size : int
+        Images that go through the model together.
 
     Returns
     -------
@@ -70,9 +73,13 @@ def evaluate_penalty(
     Parameters
     ----------
     model : Sequential
+        Its layers get back their modes afterwards.
     split : Split
+        Images and their labels, with masks where the regularizer needs them.
     regularizer : Regularizer
+        Whose penalty is measured; ``FBI()`` for L_FBI.
     batch_size : int
+        Images that go through the model together.
     seed : int
         For regularizers that draw random numbers.
 

@@ -50,6 +50,7 @@ def default_folder(config: TrainConfig) -> Path:
     Parameters
     ----------
     config : TrainConfig
+        The run that the folder is for.
 
     Returns
     -------

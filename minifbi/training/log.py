@@ -147,6 +147,7 @@ class Progress:
     done : int
         Images that an interrupted run has seen already.
     quiet : bool
+        Print nothing and draw no bar; warnings are still printed.
     stream : text stream
         Where the bar goes (standard error); it is drawn only on a terminal.
     label : str

@@ -66,6 +66,7 @@ def train(
     Parameters
     ----------
     config : TrainConfig
+        All options of the run.
     out : path, optional
         The folder, which must not hold a run; :func:`default_folder` if left out.
     dataset : Dataset, optional

@@ -237,6 +237,7 @@ class RunState:
         Parameters
         ----------
         path : path
+            The ``.npz`` file to write.
         previous : path, optional
             Where the file that was there before is kept, in the same folder.
 
@@ -260,6 +261,7 @@ class RunState:
         Parameters
         ----------
         path : path
+            An ``.npz`` file that :meth:`save` wrote.
 
         Returns
         -------

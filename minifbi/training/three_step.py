@@ -56,6 +56,7 @@ def three_step(
     Parameters
     ----------
     model : Sequential
+        Its parameters get the gradients; those that were there are forgotten.
     x : array or Tensor, shape (N, C, H, W)
         Images, in [0, 1].
     labels : array of int, shape (N,)

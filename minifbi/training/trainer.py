@@ -35,7 +35,9 @@ class Trainer:
     Parameters
     ----------
     config : TrainConfig
+        All options of the run.
     dataset : Dataset
+        The images to train, validate and test on.
     model : Sequential, optional
         Your own network; the one that the configuration names if left out.
 
