@@ -45,7 +45,8 @@ def forward_pass(model: Layer, x: Any) -> list[Step]:
     Returns
     -------
     list of Step
-        One per layer, first to last: ``step.x`` is a_{i-1}^+, ``steps[-1].z`` are the logits.
+        One per layer, first to last.  ``step.x`` of a functional layer is a_{i-1}^+, and
+        ``steps[-1].z`` are the logits.
     """
     return model.trace(model.as_input(x))
 
@@ -58,9 +59,9 @@ def start_ratio(logits: Tensor, start: str = "target", labels: Any = None) -> Te
     logits : Tensor, shape (N, F)
         The network's outputs y, for F classes.
     start : {"target", "logits", "predicted"}
-        Which logits are the relevance to be explained: that of the true class
-        (as in Bach et al. 2015), all of them, or the largest (the first of
-        equals).  The ratio is 1 there and 0 elsewhere.
+        Which logits to explain: that of the true class (as in Bach et al. 2015), all of
+        them, or the largest (the first of equals).  Their values are the relevance with which
+        the pass starts: the ratio is 1 there and 0 elsewhere.
     labels : array_like of int, shape (N,)
         The true classes; needed for "target" only.
 

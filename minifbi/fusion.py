@@ -12,8 +12,8 @@ another (:mod:`minifbi.layers.linear`), with a gate behind its map::
     relevance             c = map_T(s, W)                              for g = the ratio
     J u                   [a > 0] * (map(u, W) at the winners)
 
-The pooled activation serves as the gate: a winner is active just when its maximum is
-positive, and where all of a window is inactive nothing passes.
+The pooled activation serves as the gate: it is above 0 exactly where the winner of its window is
+active, and where all of a window is inactive nothing passes.
 
 The readable layers are the reference, and tests hold the two equal.  The blocks hold the very
 layers of the model: parameters, names and random states are shared, and what is saved,
@@ -129,7 +129,7 @@ class ConvBlock(Linear):
         x, weight, has_bias, a, _ = saved
         s = self._spread(backend, grad, saved)
         gradients = self.conv.backward(backend, s, (x, weight, False), needs_x)
-        # what the pooling sent back is a sum over fewer numbers than s
+        # dL/db is the sum of s; grad, summed where a > 0, gives the same from fewer numbers
         return (*gradients, backend.bias_gradient(grad, a)) if has_bias else gradients
 
     def relevance(self, backend: Backend, ratio: Array, saved: Any) -> Array:

@@ -1,4 +1,9 @@
-"""Convolution: the closed trio at work (:mod:`minifbi.layers.linear`)."""
+"""Convolution: three maps, of which each is the adjoint of another (:mod:`.linear` says why).
+
+On the numpy backend these methods run as they stand.  A compiled backend runs a convolution, its
+ReLU and its pooling as one :class:`minifbi.fusion.ConvBlock`, which calls `backward` and
+`relevance` here.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +28,12 @@ class Conv2d(Window, Linear):
         adjoint of forward   dL/dx = conv_T(dL/dz, W)
                              dL/dW = conv_W(x, dL/dz);  dL/db = sum dL/dz
         relevance            a_i^- = x * c  with  c = conv_T(r, W)            Eq. (2)
-        adjoint of relevance, for u = dL/dc (that is x * dL/da_i^-):
+        adjoint of relevance, for u = dL/dc:
                              dL/dr = conv(u, W);  dL/dW += conv_W(u, r)
+
+    The methods below are the first three; the last follows from them, for every layer with
+    weights, in :meth:`Linear.relevance_backward
+    <minifbi.layers.linear.Linear.relevance_backward>`.
 
     The bias takes part in Eq. (1) and gets no relevance: what belongs to it is lost
     from the sum, "absorbed".

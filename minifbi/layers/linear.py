@@ -1,7 +1,7 @@
 """Layers with weights: the closed trio, and the adjoint of the relevance pass that follows from it.
 
-A layer z = map(x, W) + b is linear in its input and linear in its weights.  So everything that
-three-step training asks of it is one of three maps::
+A layer computes z = map(x, W) + b, and map is linear in x and in W.  So, but for the bias,
+everything that three-step training asks of the layer is one of three maps::
 
     map(x, W)                the layer itself, without its bias
     map_T(g, W)              its transpose with respect to x
@@ -12,9 +12,11 @@ three-step training asks of it is one of three maps::
     relevance                a^- = x * c  with  c = map_T(r, W)                         Eq. (2)
     adjoint of relevance     dL/dr = map(dL/dc, W);  dL/dW += map_W(dL/dc, r)
 
-Each layer shows the first three.  The last is written once, here: <u, map_T(r, W)> equals
-<map(u, W), r>, so c depends on r and W as the forward pass of u = dL/dc does, with r in the place
-of the gradient that arrives at its output.
+A layer's file shows forward, its adjoint and relevance.  The adjoint of relevance is written
+once, here.  With u = dL/dc, <u, c> = <u, map_T(r, W)> equals <map(u, W), r>.  So <u, c> depends
+on r and W as a forward pass of u does whose output is multiplied by r: the gradient at r is
+map(u, W), and the gradient at W is that of a forward pass of u, with r as the gradient at its
+output.
 """
 
 from __future__ import annotations
@@ -32,7 +34,10 @@ Seed = int | np.random.Generator
 
 
 class Linear(Layer):
-    """Base of Conv2d and Dense; `saved` is (x, weight, whether there is a bias, ...).
+    """Base of Conv2d, Dense and :class:`minifbi.fusion.ConvBlock`.
+
+    What their ``forward`` saves is (x, weight, whether there is a bias), and what else the layer
+    needs on the way back, such as the gates of a ConvBlock.
 
     Attributes
     ----------

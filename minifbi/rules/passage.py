@@ -36,8 +36,8 @@ class Passage:
         What the layer hands to its input (to each of them, if it is a sum), in the shape of
         ``step.x``.
     at_input : Flow
-        All that has arrived at its input: `below`, and, where that is a branching point, what the
-        layers beside it have handed there before.  At the first layer it is what arrives at
+        All that has arrived at its input so far: `below`, and, where that is a branching point,
+        what the layers beside it have handed there before.  At the first layer it is what arrives at
         the image.
     book : Book or None
         What the rule did not pass on, if the walk keeps books.

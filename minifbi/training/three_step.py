@@ -15,7 +15,7 @@ from minifbi.regularizers import FBI, Batch, Regularizer
 
 @dataclass
 class Losses:
-    """What one pass over a batch found.
+    """What the three steps on one batch found.
 
     Attributes
     ----------
@@ -89,8 +89,10 @@ def three_step(
     # Step 2, relevance pass: last layer to first, collects every a_i^-      Eq. (2), (3)
     batch = Batch(model, steps, labels, masks, rng or np.random.default_rng(0))
     if active:
-        losses.penalty_terms = fbi.terms(batch)  # |a_{i-1}^+ - a_i^-| of every layer
-        losses.penalty = fbi.penalty(losses.penalty_terms)  # L_FBI
+        # FBI.terms is two calls: minifbi.fbi.relevance_pass gives every a_i^-, and fbi_terms
+        # the |a_{i-1}^+ - a_i^-| of every layer
+        losses.penalty_terms = fbi.terms(batch)
+        losses.penalty = fbi.penalty(losses.penalty_terms)  # L_FBI: their mean
         losses.loss = fbi.objective(task_loss, losses.penalty, fbi_weight)  # Eq. (4)
     elif measure:
         states = model.random_states()  # measuring must not use up the dropout's numbers
@@ -100,6 +102,7 @@ def three_step(
         model.load_random_states(states)
 
     # Step 3, backward pass: gradients of Eq. (4) through BOTH passes           Eq. (5)
+    # (with the gate shut, of L_TSK through the forward pass alone)
     model.zero_grad()
     losses.loss.backward()
     return losses
