@@ -15,9 +15,10 @@ So ``relevance`` maps the ratio at the layer's output to the ratio at its input,
 relevance itself is x * ratio, which :func:`minifbi.fbi.relevance_pass` writes down as Eq. (2).
 
 **How the relevance pass is differentiated.**  With its choices kept (which units are active,
-which won a pooling), a layer is a linear map J, and perhaps a bias.  ``relevance`` is its transpose, c = J^T r.  The
-adjoint of a transpose is the map itself: dL/dr = J dL/dc, which is ``jvp``.  Where J has weights,
-:class:`~minifbi.layers.linear.Linear` adds their gradient, once for all such layers.
+which won a pooling), a layer is a linear map J, and perhaps a bias.  ``relevance`` is its
+transpose, c = J^T r.  The adjoint of a transpose is the map itself: dL/dr = J dL/dc, which is
+``jvp``.  Where J has weights, :class:`~minifbi.layers.linear.Linear` adds their gradient, once for
+all such layers.
 
 No method changes the layer: what ``forward`` wants to remember it returns as `saved`,
 so that one layer may be used twice in a computation.

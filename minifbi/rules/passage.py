@@ -37,8 +37,8 @@ class Passage:
         ``step.x``.
     at_input : Flow
         All that has arrived at its input so far: `below`, and, where that is a branching point,
-        what the layers beside it have handed there before.  At the first layer it is what arrives at
-        the image.
+        what the layers beside it have handed there before.  At the first layer it is what
+        arrives at the image.
     book : Book or None
         What the rule did not pass on, if the walk keeps books.
     """
