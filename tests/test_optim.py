@@ -50,7 +50,8 @@ def test_adam_is_algorithm_1(backend):
 def test_a_kernel_for_adam_is_adam_step(backend, shape, dtype):
     k, rng = get_backend(backend), np.random.default_rng(0)
     if k.adam is None:
-        pytest.skip("no kernel")
+        assert backend == "numpy"  # which runs adam_step itself; the others have a kernel
+        return
     p = rng.standard_normal(shape).astype(dtype)
     known, found = [(p, np.zeros(shape, dtype), np.zeros(shape, dtype)) for _ in range(2)]
     found = [k.asarray(array) for array in found]
