@@ -200,7 +200,7 @@ def _why(asked: str, backend: Backend) -> str:
         if backend.name == "numpy":
             notes.append(f"slow; {backend_status()['numba']}")
     if not backend.warm():
-        notes.append("compiling its kernels first, once, about half a minute")
+        notes.append("compiling its kernels first, once, up to a minute")
     return f" ({'; '.join(notes)})" if notes else ""
 
 
