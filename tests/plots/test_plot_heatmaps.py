@@ -121,7 +121,7 @@ def test_the_same_figure_gives_the_same_bytes(tmp_path: Any) -> None:
         ({}, {}, ConfigError, "no attribution"),
         (MAPS, {"shared": "some"}, ConfigError, "shared='some'"),
         (MAPS, {"per_line": 0}, ConfigError, "per_line=0"),
-        (MAPS, {"rows": ["one"]}, ShapeError, "1 labels for 3 images"),
+        (MAPS, {"rows": ["one"]}, ShapeError, "rows has 1 entries for 3 images"),
         (MAPS, {"images": IMAGES[:2]}, ShapeError, "expected 3 of 8 x 8"),
         ({"m": np.zeros((8, 8))}, {}, ShapeError, r"'m' has shape \(8, 8\)"),
         ({**MAPS, "m": np.zeros((2, 1, 8, 8))}, {}, ShapeError, "'m' has shape"),
