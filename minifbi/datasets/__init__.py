@@ -10,6 +10,7 @@
 from minifbi.datasets._download import cache_folder
 from minifbi.datasets.core import Dataset, Split, split_train_validation
 from minifbi.datasets.decoy import add_decoys, decoy_mnist, decoy_shade
+from minifbi.datasets.digits import as_digit
 from minifbi.datasets.idx import read_idx, write_idx
 from minifbi.datasets.loaders import (
     DATASET_NAMES,
@@ -18,7 +19,8 @@ from minifbi.datasets.loaders import (
     load_idx_folder,
     load_mnist,
 )
+from minifbi.datasets.pictures import read_picture
 
 __all__ = ["DATASET_NAMES", "Dataset", "Split", "add_decoys", "cache_folder", "decoy_mnist"]
 __all__ += ["decoy_shade", "load_dataset", "load_fashion_mnist", "load_idx_folder", "load_mnist"]
-__all__ += ["read_idx", "split_train_validation", "write_idx"]
+__all__ += ["as_digit", "read_idx", "read_picture", "split_train_validation", "write_idx"]
