@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from minifbi.autograd import no_grad, softmax
@@ -113,8 +112,9 @@ def load_runs(paths: Sequence[str], *, backend: str = "auto") -> list[TrainedRun
                 "runs that take the same images can be compared"
             )
         if run.class_names != first.class_names:
-            raise ConfigError(f"{_different_classes(run, first)}; only runs with the same classes "
-                              "can be compared")
+            raise ConfigError(
+                f"{_different_classes(run, first)}; only runs with the same classes can be compared"
+            )
     return runs
 
 

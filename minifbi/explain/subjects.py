@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from minifbi.datasets import Dataset
-from minifbi.datasets.digits import as_digit
-from minifbi.datasets.pictures import read_picture
+from minifbi.datasets import Dataset, as_digit, read_picture
 from minifbi.errors import ConfigError, DataError
 from minifbi.explain.base import Floats
 
@@ -29,7 +27,7 @@ class Subjects:
     images : ndarray, shape (N, C, H, W)
         Pixels in [0, 1].
     names : list of str
-        "image 7", or a file's name.
+        "test image 7", or a file's name.
     labels : list of int, or None
         Their classes, where they come from a data set.
     indices : list of int, or None
@@ -64,7 +62,7 @@ def from_split(dataset: Dataset, split: str, indices: Sequence[int], dtype: DTyp
                 f"expected 0 to {len(part) - 1}"
             )
     images, labels = part.batch(list(indices), dtype)
-    names = [f"image {index}" for index in indices]
+    names = [f"{split} image {index}" for index in indices]
     return Subjects(images, names, labels.tolist(), list(indices))
 
 

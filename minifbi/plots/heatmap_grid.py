@@ -83,28 +83,23 @@ def arrange(
     step = max(wide, NARROWEST) + GAP
     indent = len(pictures)
     whole = all(len(names) <= per_line - indent for names in blocks.values())
-    places = {(None, name): Place(name, 0, i * step) for i, name in enumerate(pictures[:per_line])}
+    places: dict[tuple[str | None, str], Place] = {}
     found: dict[str, tuple[int, float, float]] = {}
-    line, column, gaps, right = 0, indent, 0, indent * step
-    for place, name in enumerate(pictures[per_line:]):  # hardly ever: more pictures than fit
-        line, column = divmod(per_line + place, per_line)
-        places[None, name] = Place(name, line, column * step)
-        column += 1
-    for block, names in blocks.items():
-        first_of_line = column == (indent if whole else 0)
-        if whole and column + len(names) > per_line:
-            line, column, gaps = line + 1, indent, 0
-        elif block and not first_of_line:
-            gaps += 1
-        begin = (line, column * step + gaps * BETWEEN)
+    line, column, gap, right = 0, 0, 0.0, 0.0
+    for place, (block, names) in enumerate([(None, pictures), *blocks.items()]):
+        if place > 1 and whole and column + len(names) > per_line:
+            line, column, gap = line + 1, indent, 0.0
+        elif place > 1:
+            gap += BETWEEN
+        begin = None
         for name in names:
-            if column >= per_line:
-                line, column, gaps = line + 1, 0, 0
-            places[block, name] = Place(name, line, column * step + gaps * BETWEEN)
-            column += 1
-            right = max(right, column * step + gaps * BETWEEN)
-        if block:
-            end = column * step + gaps * BETWEEN if begin[0] == line else per_line * step
+            if column == per_line:
+                line, column, gap = line + 1, 0, 0.0
+            left = column * step + gap
+            places[block, name] = Place(name, line, left)
+            begin, column, right = begin or (line, left), column + 1, max(right, left + step)
+        if block and begin:
+            end = left + step if line == begin[0] else per_line * step
             found[block] = (*begin, end - begin[1] - GAP)
     return Arrangement(places, found, line + 1, wide, tall, right - GAP)
 

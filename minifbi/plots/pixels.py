@@ -48,9 +48,7 @@ def image_pixels(image: Any) -> NDArray[np.uint8]:
     return np.asarray(np.round(255 * picture_of(image)), np.uint8)
 
 
-def save_pixels(
-    pixels: NDArray[np.uint8], path: str | os.PathLike[str], *, scale: int = 1
-) -> None:
+def save_pixels(pixels: NDArray[np.uint8], path: str | os.PathLike[str], *, scale: int = 1) -> None:
     """Write pixels as a PNG file of exactly their size, whole or not at all.
 
     Parameters
