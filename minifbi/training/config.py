@@ -193,7 +193,9 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """As a mapping that JSON can hold."""
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        # as it is read again, so that the two can be compared
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
