@@ -110,6 +110,12 @@ def read_picture(
         raise _cannot_read(path, _one_line(error)) from error
 
 
+class PictureError(DataError):
+    """A file that cannot be read as a picture; `reason` says why, in a few words."""
+
+    reason = ""
+
+
 def picture_size(name: str, value: Any) -> tuple[int, int]:
     """Return a size as (rows, columns), both within what :func:`read_picture` reads.
 
@@ -141,11 +147,13 @@ def _cannot_read(
     path: str | os.PathLike[str],
     reason: str,
     advice: str = "Open it in an image program and save it again, or remove it.",
-) -> DataError:
-    return DataError(
+) -> PictureError:
+    error = PictureError(
         f"{shown_path(path)}: cannot be read as a picture ({reason}); expected {_EXPECTED} of at "
         f"most {MAX_PIXELS:,} pixels. {advice}"
     )
+    error.reason = reason
+    return error
 
 
 def _one_line(error: BaseException) -> str:
