@@ -40,6 +40,11 @@ class Question:
     targets: tuple[int, ...]
     names: tuple[str, ...]
 
+    @property
+    def same(self) -> bool:
+        """Whether all runs explain the same."""
+        return len(set(self.names)) == 1
+
 
 @dataclass(frozen=True)
 class Answers:

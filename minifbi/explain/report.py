@@ -15,10 +15,9 @@ from minifbi.explain import LRP, Explainer, conservation_report, get_explainer
 from minifbi.explain.questions import Answers, Question, ask, save_answers
 from minifbi.explain.runs import TrainedRun, check_same_images, load_runs
 from minifbi.explain.subjects import Subjects, from_files, from_split
-from minifbi.plots import plot_heatmaps, save_figure
+from minifbi.plots import heatmap_pixels, image_pixels, plot_heatmaps, save_figure, save_pixels
 from minifbi.plots.figure import check_place
 from minifbi.plots.heatmaps import blocks_of, colour_limits
-from minifbi.plots.pixels import heatmap_pixels, image_pixels, save_pixels
 from minifbi.training.loading import load_run_data
 
 LONGEST = 40  # letters of a class name in a figure
@@ -154,7 +153,7 @@ def draw(
         notes=None
         if alone
         else {
-            name: [between.join(note(question, one, place)) for question in questions]
+            name: [between.join(note(question, one, place, several=True)) for question in questions]
             for place, (name, one) in enumerate(blocks.items())
         },
         shared=options.shared,
@@ -174,24 +173,22 @@ def row_label(question: Question, subjects: Subjects, answers: Sequence[Answers]
             f"label {short(answers[0].run.class_names[subjects.labels[question.subject]])}"
         )
     if len(answers) == 1:
-        lines += note(question, answers[0], 0)
+        lines += note(question, answers[0], 0, several=False)
     else:
-        same = len(set(question.names)) == 1
-        lines.append(f"explained: {short(question.names[0]) if same else question.wanted}")
+        lines.append(f"explained: {short(question.names[0]) if question.same else question.wanted}")
     return "\n".join(lines)
 
 
-def note(question: Question, answer: Answers, place: int) -> list[str]:
+def note(question: Question, answer: Answers, place: int, several: bool) -> list[str]:
     """What one network says of an image."""
     best = int(answer.logits[question.subject].argmax())
     target = question.targets[place]
     logit = f"{answer.logits[question.subject, target]:.2f}".replace("-", "\N{MINUS SIGN}")
     probability = answer.probabilities[question.subject, best]
-    return [
-        f"predicted {short(answer.run.class_names[best])} ({probability:.3f})",
-        f"explained: {short(question.names[place])}",
-        f"logit {logit}",
-    ]
+    lines = [f"predicted {short(answer.run.class_names[best])} ({probability:.3f})"]
+    if not (several and question.same):  # then the row's label says it
+        lines.append(f"explained: {short(question.names[place])}")
+    return [*lines, f"logit {logit}"]
 
 
 def short(text: str) -> str:

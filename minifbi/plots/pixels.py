@@ -44,6 +44,10 @@ def image_pixels(image: Any) -> NDArray[np.uint8]:
     ----------
     image : array, shape (C, H, W)
         Other numbers of channels than 3 are averaged.
+
+    Returns
+    -------
+    ndarray of uint8, shape (H, W) or (H, W, 3)
     """
     return np.asarray(np.round(255 * picture_of(image)), np.uint8)
 
