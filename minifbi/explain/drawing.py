@@ -36,6 +36,9 @@ def draw(
         shown = {"picture": [subjects.originals[i] for i in of]}
         pictures = shown | {"what the network sees": pictures["image"]}
     between = ", " if len(tiles[0]) > 1 else "\n"  # a narrow column, or a wide block
+    title = [answers[0].run.description] if alone else []
+    if "through" in options:
+        title.append(f"only relevance through {' and '.join(options.through)}")
     figure = plot_heatmaps(
         tiles[0] if alone else dict(zip(heads, tiles, strict=True)),
         pictures=pictures,
@@ -51,7 +54,7 @@ def draw(
         },
         shared=options.shared,
         per_line=(2 + STRONGEST if "layer" in options else 7) if alone else 10,
-        title=answers[0].run.description if alone else None,
+        title="; ".join(title),
         colorblind=options.colorblind,
         ends=ends_of(questions, answers[0].run.class_names),
     )

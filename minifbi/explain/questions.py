@@ -227,6 +227,7 @@ def save_answers(
     questions: Sequence[Question],
     answers: Sequence[Answers],
     layer: str = "",
+    through: Sequence[str] = (),
 ) -> None:
     """Write images, questions and attributions as arrays, whole or not at all.
 
@@ -245,6 +246,8 @@ def save_answers(
         By run.
     layer : str
         Where the attributions are; empty for the pixels.
+    through : sequence of str
+        The channels through which relevance went, if not all.
 
     Raises
     ------
@@ -265,6 +268,7 @@ def save_answers(
         "targets": np.array([question.names for question in questions]).T,
         "values": np.stack([one.values for one in answers]),
         "layer": np.array(layer),
+        "through": np.array(through, dtype=str),
         "logits": np.stack([one.logits[of] for one in answers]),
     }
     for number, one in enumerate(answers):

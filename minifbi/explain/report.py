@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from minifbi.autograd import no_grad
 from minifbi.errors import ConfigError
 from minifbi.explain import LRP, Explainer, conservation_report, get_explainer, with_background
 from minifbi.explain.base import value_of
@@ -27,6 +29,7 @@ from minifbi.explain.questions import (
 from minifbi.explain.runs import TrainedRun, check_same_images, load_runs
 from minifbi.explain.subjects import Subjects, from_files, from_split
 from minifbi.explain.targets import Class, Target
+from minifbi.layers.base import evaluating
 from minifbi.plots.figure import check_place
 from minifbi.training.loading import load_run_data
 
@@ -54,9 +57,7 @@ def explain(options: argparse.Namespace) -> int:
             print(f"{run.name}: {run.description}")
         print_predictions(run, subjects, probabilities)
         targets = [question.targets[place] for question in questions]
-        values = for_each(
-            targets, lambda target, places, run=run: value_of(run.model, images[places], target)
-        )
+        values = for_each(targets, partial(values_of, run, images))
         maps = {
             name: attribute(one, run.model, images, targets, getattr(options, "layer", None))
             for name, one in explainers.items()
@@ -68,12 +69,19 @@ def explain(options: argparse.Namespace) -> int:
                 print_conservation(name, explainer, run, images, targets)
     draw(answers, subjects, questions, options)
     if save is not None:
-        save_answers(save, subjects, questions, answers, getattr(options, "layer", ""))
+        layer, through = getattr(options, "layer", ""), getattr(options, "through", [])
+        save_answers(save, subjects, questions, answers, layer, through)
         print(f"wrote {save}")
     if "pixels" in options:
         count = write_pixels(answers, subjects, questions, options)
         print(f"wrote {count} pictures to {options.pixels}")
     return 0
+
+
+def values_of(run: TrainedRun, images: Any, target: Target, places: list[int]) -> Any:
+    """What is explained, as a number for each of these images."""
+    with evaluating(run.model), no_grad():
+        return value_of(run.model, images[places], target)
 
 
 def find_explainers(options: argparse.Namespace) -> dict[str, Explainer]:
@@ -182,4 +190,5 @@ def print_conservation(
     for target, places in together(targets):
         report = conservation_report(run.model, images[places], target, explainer.composite)
         many = f", mean over {len(places)} explanations" if len(places) > 1 else ""
+        many += "" if len(places) == len(targets) else f" ({target.describe(run.class_names)})"
         print(f"\nwhere the relevance of {name} goes{many}:\n{report}\n")
