@@ -18,7 +18,7 @@ from minifbi.errors import ConfigError
 from minifbi.fbi import REDUCTIONS, STARTS, check_fbi_weight
 from minifbi.layers import Sequential
 from minifbi.models import MODELS, build_model
-from minifbi.optim import DEFAULT_LR, OPTIMIZERS, SCHEDULES, SGD, Adam, Optimizer
+from minifbi.optim import DEFAULT_LR, OPTIMIZERS, SGD, Adam, Optimizer, parse_schedule
 from minifbi.regularizers import (
     FBI,
     Regularizer,
@@ -27,6 +27,8 @@ from minifbi.regularizers import (
 )
 from minifbi.rules import get_rule
 
+CUSTOM = "custom"
+"""The `schedule` of a run whose learning rate follows a function that Python was given."""
 LARGEST = 2**62
 """Of every integer option."""
 
@@ -37,7 +39,7 @@ class TrainConfig:
 
     Attributes
     ----------
-    model, dataset, backend, optimizer, schedule, fbi_start, fbi_reduction, dtype : str
+    model, dataset, backend, optimizer, fbi_start, fbi_reduction, dtype : str
         See ``python -m minifbi.train --help``.
     data_dir : str or None
         Folder of four IDX files that stands for the data set.
@@ -65,6 +67,18 @@ class TrainConfig:
     check_numerics : bool
         Whether each layer looks for NaN and infinity in every pass, so that the first one at
         fault is named (:func:`minifbi.check_numerics`).  No number changes.
+    schedule : str
+        Of the learning rate, as :func:`minifbi.optim.parse_schedule` reads it, for example
+        "cosine" or "plateau:0.5,3".  "custom" stands for a function that is passed to
+        :func:`train`.
+    warmup : float
+        Epochs in which the learning rate rises linearly, whatever the schedule; it multiplies
+        that of the schedule.
+    patience : int
+        Epochs without a better validation accuracy after which the run stops; 0: never.  The
+        count starts again when the gate opens.  See :class:`minifbi.training.EarlyStopping`.
+    min_delta : float
+        How much higher the validation accuracy must be to count as better.
 
     Raises
     ------
@@ -96,13 +110,15 @@ class TrainConfig:
     dtype: str = "float32"
     seed: int = 0
     check_numerics: bool = False
+    warmup: float = 0.0
+    patience: int = 0
+    min_delta: float = 0.0
 
     def __post_init__(self) -> None:
         choices: dict[str, tuple[str, ...]] = {
             "model": tuple(MODELS),
             "backend": ("auto", *BACKEND_NAMES),
             "optimizer": tuple(OPTIMIZERS),
-            "schedule": SCHEDULES,
             "fbi_start": STARTS,
             "fbi_reduction": REDUCTIONS,
             "regularizer": regularizer_names(),
@@ -112,10 +128,13 @@ class TrainConfig:
             choice(name, getattr(self, name), allowed)
         if self.lr is None:
             self._put("lr", DEFAULT_LR[self.optimizer])
+        if self.schedule != CUSTOM:
+            parse_schedule(self.schedule)
         least = {"epochs": 1, "batch_size": 1, "gate_interval": 1, "num_classes": 1, "seed": 0}
+        least["patience"] = 0
         for name, smallest in least.items():
             self._put(name, whole(name, getattr(self, name), smallest, LARGEST))
-        for name in ("lr", "weight_decay", "fbi_weight"):
+        for name in ("lr", "weight_decay", "fbi_weight", "warmup", "min_delta"):
             self._put(name, number(name, getattr(self, name), 0))
         self._put("fbi_gate", number("fbi_gate", self.fbi_gate, 0, 1))
         self._put("momentum", number("momentum", self.momentum, 0, below=1))
