@@ -21,7 +21,7 @@ from minifbi.layers import Layer
 from minifbi.models import build_model
 from minifbi.training.config import TrainConfig
 from minifbi.training.folder import LAST
-from minifbi.training.part import Given
+from minifbi.training.part import Given, need
 from minifbi.training.parts import Parts, build, changes
 from minifbi.training.state import RunState
 
@@ -111,12 +111,11 @@ def load_model(
     except ConfigError as error:
         raise CheckpointError(f"{path} does not describe a model: {error}") from error
     part = _again(config, model=model).model
-    if part is None and is_own(config.model):
-        raise CheckpointError(
-            f"{path} holds the parameters of a network of your own, {config.model}, and a file "
-            f"that a run names is never opened: name it again with --model "
-            f"FILE.py:{part_name(config.model)}, or in Python with model="
-        )
+    if part is None:
+        try:
+            need({"model": config.model})
+        except ConfigError as error:
+            raise CheckpointError(f"{path}: {error}") from None
     numbers = sum(array.size for array in parameters.values())
     options = {"input_shape": tuple(meta["input_shape"]), "num_classes": meta["num_classes"]}
     try:

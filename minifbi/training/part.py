@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator
+import shlex
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -220,30 +221,39 @@ def as_part(kind: str, given: Any) -> Part | None:
     return part
 
 
-def need(kind: str, text: str, command: str = "") -> None:
-    """Raise unless a configuration's text names something that minifbi has.
+def need(texts: Mapping[str, str], command: str = "") -> None:
+    """Raise unless these options name something that minifbi has.
 
     Parameters
     ----------
-    kind : str
-        A key of :data:`KINDS`.
-    text : str
-        The value of the option.
+    texts : mapping of str to str
+        The values of options, by the keys of :data:`KINDS`.
     command : str
         What else to type, such as ``--resume runs/mine``.
 
     Raises
     ------
     ConfigError
-        If it is a part of one's own; the message says what to type.
+        If some are the user's own; the message says what to type.
     """
-    if is_own(text):
-        about = KINDS[kind]
-        raise ConfigError(
-            f"{about.option}={text!r} is a {about.noun} of your own, and a file that a run names "
-            f"is never opened: name it again with {command and command + ' '}{about.flag} "
-            f"FILE.py:{part_name(text)}, or in Python with {kind}="
-        )
+    own = {kind: text for kind, text in texts.items() if is_own(text)}
+    if not own:
+        return
+    said = " and ".join(f"the {KINDS[kind].noun} {text!r}" for kind, text in own.items())
+    flags = " ".join(
+        f"{KINDS[kind].flag} {shlex.quote(_again(text))}" for kind, text in own.items()
+    )
+    raise ConfigError(
+        f"{said} {'is' if len(own) == 1 else 'are'} your own, and no file is opened because a run "
+        f"or a configuration names it; give it again: {f'{command} {flags}'.strip()}, or in Python "
+        f"{', '.join(f'{kind}=' for kind in own)}"
+    )
+
+
+def _again(text: str) -> str:
+    """What to type: without the folder, which may be anybody's."""
+    source = parse_source(text)
+    return shlex.quote(f"FILE.py:{part_name(text)}" if source is None else source.text)
 
 
 Given = Callable[..., Any] | str | Part

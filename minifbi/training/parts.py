@@ -87,15 +87,14 @@ class Parts:
         ConfigError
             If a part is missing, or it cannot be made.
         """
+        need({name: text for name, text in self.missing(config).items() if name != "dataset"})
         changes: dict[str, Any] = {}
         checksums: dict[str, str] = {}
         for name, kind in KINDS.items():
             part: Part | None = getattr(self, name)
             if part is None:
-                if name != "dataset":
-                    need(name, getattr(config, kind.option))
-                elif "dataset" in config.checksums:
-                    checksums["dataset"] = config.checksums["dataset"]
+                if name == "dataset" and name in config.checksums:  # the caller has it
+                    checksums[name] = config.checksums[name]
                 continue
             if not _is_as_named(part, config):
                 changes[kind.option] = part.text
@@ -107,13 +106,21 @@ class Parts:
             changes["regularizer_weight"] = self.regularizer.make().default_weight
         return dataclasses.replace(config, checksums=checksums, **changes)
 
+    def missing(self, config: TrainConfig) -> dict[str, str]:
+        """The values of the options for which no part was given, by the names of the parts."""
+        return {
+            name: getattr(config, kind.option)
+            for name, kind in KINDS.items()
+            if getattr(self, name) is None
+        }
+
     # ---- made ----------------------------------------------------------------------------
     def make_data(self, config: TrainConfig) -> Dataset:
         """The data set."""
         if self.dataset is not None:
             made: Dataset = self.dataset.make()
             return made
-        need("dataset", config.dataset)
+        need({"dataset": config.dataset})
         return load_data(config)
 
     def make_model(self, config: TrainConfig, dataset: Dataset) -> Layer:
@@ -282,14 +289,15 @@ def check_resumed(
     ConfigError
         If a part is missing, or none of one's own belongs there, or it has changed.
     """
-    need_all(config, parts, f"--resume {folder}")
+    need(parts.missing(config), f"--resume {folder}")
     for name, kind in KINDS.items():
         part, text = getattr(parts, name), getattr(config, kind.option)
-        if part is not None and not is_own(text) and not _is_as_named(part, config):
-            raise ConfigError(
-                f"the run in {folder} has {kind.option}={text!r}, which is not of your own; resume "
-                f"it without {kind.flag} {part.text}"
-            )
+        if part is None or is_own(text) or isinstance(part.given, Dataset):
+            continue  # a data set is compared with the run's by what is in it
+        raise ConfigError(
+            f"the run in {folder} has {kind.option}={text!r}, which is not of your own; resume it "
+            f"without {kind.flag} {part.text}"
+        )
     found = changes(config, parts)
     if found and not changed:
         raise ConfigError(

@@ -206,7 +206,10 @@ def resume(
         parts = Parts.of(model=model, regularizer=regularizer, rule=rule, dataset=dataset)
         for change in check_resumed(config, parts, folder, changed_parts):
             Progress.warn(change)
+        data_name = config.dataset
         config = parts.named_in(config)
+        if not is_own(data_name):
+            config = dataclasses.replace(config, dataset=data_name)
         trainer = _trainer(config, parts, callbacks=callbacks, schedule=schedule)
         if run is not None:  # else it was killed before its first epoch was done: it starts again
             for name in trainer.load_state(run):
