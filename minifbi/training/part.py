@@ -239,10 +239,8 @@ def need(texts: Mapping[str, str], command: str = "") -> None:
     own = {kind: text for kind, text in texts.items() if is_own(text)}
     if not own:
         return
-    said = " and ".join(f"the {KINDS[kind].noun} {text!r}" for kind, text in own.items())
-    flags = " ".join(
-        f"{KINDS[kind].flag} {shlex.quote(_again(text))}" for kind, text in own.items()
-    )
+    said = ", ".join(f"the {KINDS[kind].noun} {text!r}" for kind, text in own.items())
+    flags = " ".join(f"{KINDS[kind].flag} {_again(text)}" for kind, text in own.items())
     raise ConfigError(
         f"{said} {'is' if len(own) == 1 else 'are'} your own, and no file is opened because a run "
         f"or a configuration names it; give it again: {f'{command} {flags}'.strip()}, or in Python "
@@ -251,9 +249,9 @@ def need(texts: Mapping[str, str], command: str = "") -> None:
 
 
 def _again(text: str) -> str:
-    """What to type: without the folder, which may be anybody's."""
+    """What to type: without a folder, which may be anybody's."""
     source = parse_source(text)
-    return shlex.quote(f"FILE.py:{part_name(text)}" if source is None else source.text)
+    return "FILE.py:function" if source is None else shlex.quote(source.text)
 
 
 Given = Callable[..., Any] | str | Part
