@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,34 +44,46 @@ class TensorBoard(Callback):
         self, folder: str | Path | None = None, *, every: int = 50, images: bool = True
     ) -> None:
         try:
-            from tensorboardX import SummaryWriter
+            import tensorboardX  # noqa: F401
         except ImportError as error:
             raise ConfigError(
                 f"TensorBoard's event files need the package tensorboardX ({error}): "
                 f"`pip install tensorboardX`"
             ) from error
-        self._open = SummaryWriter
         self.folder, self.images = folder, images
         self.every = whole("every", every, 1)
-        self._writer: Any = None
+        self._file: Any = None
 
     def on_train_begin(self, trainer: Trainer) -> None:
-        """Open the event file; what a killed run has written beyond its checkpoint is hidden."""
-        folder = self.folder
+        """Open an event file; what a killed run has written beyond its checkpoint is hidden."""
+        # not SummaryWriter, which writes from a thread: a kill would lose what was flushed before
+        from tensorboardX import summary
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+        folder, step = self.folder, trainer.step
         if folder is None:
             if trainer.folder is None:
                 raise refused("folder", None, "a path, since this trainer has no run folder")
             folder = trainer.folder / FOLDER
-        purge = trainer.step + 1 if trainer.step else None
-        self._writer = self._open(str(folder), purge_step=purge)
-        if not trainer.step:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        self._event, self._summary = Event, summary
+        # without the step it would be the name of a file that was begun in the same second
+        self._file = EventsWriter(str(Path(folder) / "events"), f".{step}")
+        if step:
+            start = SessionLog(status=SessionLog.START)
+            self._file.write_event(Event(step=step + 1, wall_time=time.time(), session_log=start))
+        else:
             rows = [f"| {name} | {value} |" for name, value in trainer.config.to_dict().items()]
             table = "\n".join(["| option | value |", "|---|---|", *rows])
-            self._writer.add_text("options", table, 0)
+            self._write(0, summary.text("options", table))
+        self._file.flush()
 
     def on_gate_open(self, trainer: Trainer) -> None:
         """Write where it was."""
-        self._writer.add_text("gate", f"opened at step {trainer.gate.step}", trainer.step)
+        self._write(
+            trainer.step, self._summary.text("gate", f"opened after update {trainer.gate.step}")
+        )
 
     def on_epoch_end(self, trainer: Trainer, record: Mapping[str, Any]) -> None:
         """Write the record of the epoch, the losses of its batches, and the maps."""
@@ -79,25 +92,31 @@ class TensorBoard(Callback):
         # from the history: an on_batch_end would make a GPU wait after each batch
         for name in ("task_loss", "penalty"):
             for batch in range(before - before % self.every + self.every, step + 1, self.every):
-                if math.isfinite(value := trainer.history[name][batch - 1]):
-                    self._writer.add_scalar(f"batch/{name}", value, batch)
+                self._scalar(f"batch/{name}", trainer.history[name][batch - 1], batch)
         for name in ("task_loss", "penalty", "val_accuracy", "learning_rate", "seconds"):
-            if record[name] is not None:
-                self._writer.add_scalar(f"epoch/{name}", record[name], step)
+            self._scalar(f"epoch/{name}", record[name], step)
         for name, value in (record["penalty_terms"] or {}).items():
-            self._writer.add_scalar(f"penalty_terms/{name}", value, step)
+            self._scalar(f"penalty_terms/{name}", value, step)
         if self.images:
             x, labels = trainer.dataset.validation.batch(slice(0, 1))
             for layer in activation_maps(trainer.model, x[0], int(labels[0])).layers:
-                self._writer.add_image(
-                    f"activations/{layer.name}", tiled(layer.activation), step, dataformats="HW"
-                )
-        self._writer.flush()
+                page = tiled(layer.activation)
+                image = self._summary.image(f"activations/{layer.name}", page, dataformats="HW")
+                self._write(step, image)
+        self._file.flush()
 
     def on_train_end(self, trainer: Trainer, result: Mapping[str, Any]) -> None:
         """Write the test accuracy, and close the file."""
-        self._writer.add_scalar("test_accuracy", result["test_accuracy"], trainer.step)
-        self._writer.close()
+        self._scalar("test_accuracy", result["test_accuracy"], trainer.step)
+        self._file.close()
+
+    def _scalar(self, tag: str, value: float | None, step: int) -> None:
+        """Write a number; nothing where it was not measured."""
+        if value is not None and math.isfinite(value):
+            self._write(step, self._summary.scalar(tag, value))
+
+    def _write(self, step: int, summary: Any) -> None:
+        self._file.write_event(self._event(step=step, wall_time=time.time(), summary=summary))
 
 
 def tiled(maps: NDArray[Any]) -> NDArray[np.uint8]:

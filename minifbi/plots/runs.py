@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from minifbi.errors import ConfigError
-from minifbi.plots.curves import MARKERS, column_of, say, style, use_log_axis
+from minifbi.plots.curves import GATE, MARKERS, column_of, say, style, use_log_axis
 from minifbi.plots.figure import new_figure
 
 ROWS = 12  # of the legend in a column
@@ -43,10 +43,10 @@ def plot_runs(runs: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Figur
     if not runs or len(labels) != len(runs):
         raise ConfigError(f"{len(labels)} labels for {len(runs)} runs: expected one for each")
     across = min(max(1, math.floor(170 / (max(map(len, labels)) + 8))), len(runs))
-    legend = 0.3 + 0.24 * math.ceil(len(runs) / across)
+    legend = 0.1 + 0.24 * math.ceil(len(runs) / across)
     figure = new_figure(13, 4.6 + legend)
     axes = figure.subplots(1, 3)
-    top, bottom = 0.45, legend + 0.65  # inches
+    top, bottom = 0.45, legend + 0.8  # inches
     height = figure.get_figheight()
     figure.subplots_adjust(
         left=0.055, right=0.985, wspace=0.2, top=1 - top / height, bottom=bottom / height
@@ -64,6 +64,15 @@ def plot_runs(runs: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Figur
         one.set_xlabel("epoch")
         one.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         _draw(one, runs, labels, name, colors)
+    if any(run["gate_epoch"] is not None for run in runs):
+        axes[0].text(
+            0,
+            -0.17,
+            "ring: the gate opened in this epoch",
+            transform=axes[0].transAxes,
+            fontsize=10,
+            color=GATE,
+        )
     lines, names = axes[0].get_legend_handles_labels()
     if lines:
         shown = figure.legend(
