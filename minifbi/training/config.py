@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from minifbi.arguments import choice, number, refused, whole
+from minifbi.arguments import choice, number, pair, refused, whole
 from minifbi.backends import BACKEND_NAMES, get_backend
 from minifbi.datasets import Dataset, load_dataset
 from minifbi.errors import ConfigError
@@ -48,8 +48,9 @@ class TrainConfig:
     model, dataset, backend, optimizer, fbi_start, fbi_reduction, dtype : str
         See ``python -m minifbi.train --help``.
     data_dir : str or None
-        Folder of four IDX files that stands for the data set.
-    num_classes : int
+        File or folder that stands for the data set, see :func:`minifbi.load_dataset`.
+    num_classes : int or None
+        None: as many as the data have.
     bias : bool
         Whether the network has biases; without them relevance is conserved.
     epochs, batch_size, seed : int
@@ -88,6 +89,14 @@ class TrainConfig:
     checksums : dict of str to str
         SHA-256 of the file of each part of your own, by "model", "regularizer", "rule" and
         "dataset"; :func:`train` fills it in.
+    image_size : int, (int, int) or None
+        Rows and columns to which the images are resized; kept as a pair.
+    channels : int or None
+        1 makes the images grey, 3 colour.
+    split_seed : int
+        Of the splits that are not given and therefore drawn.
+    images : int or None
+        Use only this many training images.
 
     Raises
     ------
@@ -98,7 +107,7 @@ class TrainConfig:
     model: str = "alexnet"
     dataset: str = "mnist"
     data_dir: str | None = None
-    num_classes: int = 10
+    num_classes: int | None = None
     bias: bool = True
     backend: str = "auto"
     epochs: int = 5
@@ -123,6 +132,10 @@ class TrainConfig:
     patience: int = 0
     min_delta: float = 0.0
     checksums: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
+    image_size: int | tuple[int, int] | None = None
+    channels: int | None = None
+    split_seed: int = 0
+    images: int | None = None
 
     def __post_init__(self) -> None:
         choices: dict[str, tuple[str, ...]] = {
@@ -143,7 +156,7 @@ class TrainConfig:
             self._put("lr", DEFAULT_LR[self.optimizer])
         if self.schedule != CUSTOM:
             parse_schedule(self.schedule)
-        least = {"epochs": 1, "batch_size": 1, "gate_interval": 1, "num_classes": 1, "seed": 0}
+        least = {"epochs": 1, "batch_size": 1, "gate_interval": 1, "seed": 0, "split_seed": 0}
         least["patience"] = 0
         for name, smallest in least.items():
             self._put(name, whole(name, getattr(self, name), smallest, LARGEST))
@@ -169,12 +182,19 @@ class TrainConfig:
     def _check_data(self) -> None:
         if isinstance(self.data_dir, os.PathLike):
             self._put("data_dir", os.fspath(self.data_dir))
-        for name, expected in (("dataset", "a name"), ("data_dir", "a folder")):
+        for name, expected in (("dataset", "a name"), ("data_dir", "a file or folder")):
             value = getattr(self, name)
             if not isinstance(value, str) and (value is not None or name == "dataset"):
                 raise refused(name, value, expected)
             if "\0" in (value or ""):
                 raise refused(name, value, f"{expected} without a NUL character")
+        for name in ("num_classes", "images"):
+            if getattr(self, name) is not None:
+                self._put(name, whole(name, getattr(self, name), 1, LARGEST))
+        if self.image_size is not None:
+            self._put("image_size", pair("image_size", self.image_size, 1))
+        if self.channels not in (None, 1, 3):
+            raise refused("channels", self.channels, "1 (grey) or 3 (colour)")
 
     def _check_regularizer(self) -> None:
         """One regularizer at a time, and no weight that nobody would look at."""
@@ -223,7 +243,9 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """As a mapping that JSON can hold."""
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        # as it is read again, so that the two can be compared
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
@@ -373,4 +395,12 @@ def load_data(config: TrainConfig) -> Dataset:
     if folder is not None and config.dataset == TrainConfig.dataset:
         # the same letters in every locale, and none that cannot be drawn
         name = os.fsencode(Path(folder).name).decode("utf-8", "replace")
-    return load_dataset(name or "data", data_dir=folder, num_classes=config.num_classes)
+    return load_dataset(
+        name or "data",
+        data_dir=folder,
+        num_classes=config.num_classes,
+        image_size=config.image_size,
+        channels=config.channels,
+        split_seed=config.split_seed,
+        images=config.images,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import string
@@ -575,7 +576,7 @@ def test_what_does_not_need_a_part_works_without_it(files):
     )
     model, meta = load_model(files / "run", backend="numpy")
     assert model(few().test.batch([0])[0]).shape == (1, 10)
-    with pytest.raises(ConfigError, match="data set 'mine.py:few' is your own"):
+    with pytest.raises(ConfigError, match=r"data set 'mine\.py:few' is your own"):
         load_run_data(meta)
     assert load_run_data(meta, dataset=f"{files}/mine.py:few").name == "few digits"
 
@@ -599,7 +600,7 @@ def test_names_added_to_the_tables_work_and_the_run_opens_elsewhere(tmp_path, mo
         config = TrainConfig(**QUICK, model="mlp", regularizer="small-logits", fbi_rule="strong")
         train(config, tmp_path / "run", dataset=few(), quiet=True, figures=False)
         resume(tmp_path / "run", epochs=2, dataset=few(), quiet=True, figures=False)
-    model, meta = load_model(tmp_path / "run", backend="numpy")
+    meta = load_model(tmp_path / "run", backend="numpy")[1]
     assert load_run_data(meta).name == "mnist"
     with pytest.raises(
         ConfigError, match="regularizer 'own:small-logits', the rule 'own:strong' are"
@@ -650,10 +651,8 @@ def open_in_every_way(folder, config, data):
         lambda: TrainConfig.from_dict(config),
         lambda: train(TrainConfig.from_run(config), folder / "new", dataset=data, quiet=True),
     ):
-        try:
+        with contextlib.suppress(MinifbiError):
             attempt()
-        except MinifbiError as error:
-            assert str(error)
 
 
 @pytest.mark.parametrize("form", ["{}:build", "{}:build:0.1"])
