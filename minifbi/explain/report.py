@@ -33,7 +33,8 @@ def explain(options: argparse.Namespace) -> int:
         check_place(save, ".npz", "arrays")
     methods = list(dict.fromkeys(getattr(options, "method", ["lrp-0"])))
     explainers = {name: get_explainer(name) for name in methods}
-    runs = load_runs(options.checkpoints, backend=options.backend)
+    networks = getattr(options, "model", [])
+    runs = load_runs(options.checkpoints, backend=options.backend, models=networks)
     subjects = find_subjects(runs, options)
     known = [run.predict(subjects.images) for run in runs]
     predicted = [logits.argmax(axis=1).tolist() for logits, _ in known]
@@ -83,7 +84,8 @@ def find_subjects(runs: Sequence[TrainedRun], options: argparse.Namespace) -> Su
         print(f"{' and '.join(subjects.names)}: {subjects.preparation}")
         return subjects
     check_same_images(runs, options.split)
-    dataset = load_run_data(first.meta, getattr(options, "data_dir", None))
+    own = getattr(options, "dataset", None)
+    dataset = load_run_data(first.meta, getattr(options, "data_dir", None), dataset=own)
     return from_split(dataset, options.split, options.index, first.model.dtype)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from minifbi.layers import Layer
 from minifbi.models import build_model
 from minifbi.training.config import TrainConfig
 from minifbi.training.folder import LAST
-from minifbi.training.part import Given, need
+from minifbi.training.part import Given, as_part, need
 from minifbi.training.parts import Parts, build, changes
 from minifbi.training.state import RunState
 
@@ -67,7 +67,10 @@ def load_run_data(
 
 
 def load_model(
-    checkpoint: str | Path, *, backend: str = "auto", model: Layer | Given | None = None
+    checkpoint: str | Path,
+    *,
+    backend: str = "auto",
+    model: Layer | Given | Sequence[Layer | Given] | None = None,
 ) -> tuple[Any, dict[str, Any]]:
     """Rebuild a trained model from ``checkpoint.npz`` or ``best.npz``.
 
@@ -79,7 +82,8 @@ def load_model(
         Any: a model may be trained on one backend and used on another.
     model : Layer, function or str, optional
         The network of your own, as :func:`train` takes it.  A Layer gets the parameters of the
-        checkpoint.
+        checkpoint.  Of a sequence of networks, a checkpoint takes the one from its file, else the
+        one with its name, else the only one; and none if its network is one of minifbi.
 
     Returns
     -------
@@ -110,7 +114,7 @@ def load_model(
         config = TrainConfig.from_run({name: stored[name] for name in NEEDED if name in stored})
     except ConfigError as error:
         raise CheckpointError(f"{path} does not describe a model: {error}") from error
-    part = _again(config, model=model).model
+    part = _again(config, model=_fitting(config, model)).model
     if part is None:
         try:
             need({"model": config.model})
@@ -133,14 +137,25 @@ def load_model(
         else:
             network = build(part, dataclasses.replace(config, backend=chosen.name), **options)
         network.load_state_dict(parameters)
-    except (CheckpointError, ShapeError) as error:
-        raise CheckpointError(f"{path} does not describe a model: {error}") from error
-    except ConfigError as error:
-        if part is not None:
-            raise
+    except (ConfigError, ShapeError) as error:
+        if part is not None and isinstance(error, ConfigError):
+            raise  # the file has nothing to do with it
         raise CheckpointError(f"{path} does not describe a model: {error}") from error
     network.eval()
     return network, meta
+
+
+def _fitting(config: TrainConfig, model: Any) -> Any:
+    """Of several networks the one with which a run was trained; a single one as it is."""
+    if not isinstance(model, (list, tuple)):
+        return model
+    parts = [part for part in (as_part("model", one) for one in model) if part is not None]
+    if not is_own(config.model):
+        return None
+    checksum = config.checksums.get("model")
+    same = [part for part in parts if checksum and part.checksum == checksum]
+    named = [part for part in same or parts if part_name(part.text) == part_name(config.model)]
+    return next(iter(named), parts[0] if len(parts) == 1 else None)
 
 
 def _again(config: TrainConfig, **given: Any) -> Parts:

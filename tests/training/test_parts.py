@@ -14,9 +14,11 @@ import pytest
 from helpers import command, interrupt_after, small_mnist
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from minifbi.backends import get_backend
 from minifbi.errors import ConfigError, MinifbiError, ShapeError
+from minifbi.explain.__main__ import main as explain_main
 from minifbi.files.source import Source, is_own, load_source, parse_source, part_name
 from minifbi.layers import Conv2d, Dense, Dropout, Flatten, Layer, ReLU, Residual, Sequential
 from minifbi.models import mlp
@@ -579,6 +581,38 @@ def test_what_does_not_need_a_part_works_without_it(files):
     with pytest.raises(ConfigError, match=r"data set 'mine\.py:few' is your own"):
         load_run_data(meta)
     assert load_run_data(meta, dataset=f"{files}/mine.py:few").name == "few digits"
+
+
+def test_explain_opens_runs_with_parts_of_ones_own(files, monkeypatch, capsys):
+    monkeypatch.chdir(files)
+    config = TrainConfig(**QUICK)
+    data = {"dataset": "mine.py:few", "quiet": True, "figures": False}
+    train(config, "a", model="net.py:build", regularizer="mine.py:SmallLogits", **data)
+    train(TrainConfig(**QUICK, model="mlp"), "b", rule="mine.py:strong", **data)
+    Path("wide.py").write_text(
+        NET.replace("channels, 2,", "channels, 4,").replace("2 * (", "4 * (")
+    )
+    train(config, "c", model="wide.py:build", **data)
+    every = ["a", "b", "c", "--backend", "numpy", "--out", "three.png"]
+    networks = ["--model", "wide.py:build", "--model", "net.py:build"]
+    assert explain_main([*every, *networks, "--dataset", "mine.py:few"]) == 0
+    said = capsys.readouterr().out
+    assert "a: build on few digits, SmallLogits with weight 0.02, epoch 1" in said
+    assert Path("three.png").exists()
+    # what does not need a part works without it
+    stroke = np.zeros((28, 28), np.uint8)
+    stroke[6:22, 12:16] = 255
+    Image.fromarray(stroke).save("stroke.png")
+    assert explain_main(["b", "--backend", "numpy", "--image", "stroke.png"]) == 0
+    assert explain_main(["b", "--backend", "numpy"]) == 2
+    assert "--dataset mine.py:few" in capsys.readouterr().err
+    assert explain_main([*every, "--dataset", "mine.py:few"]) == 1
+    assert "--model net.py:build" in capsys.readouterr().err
+    Path("net.py").write_text(NET + "# changed\n")
+    assert (
+        explain_main(["a", *every[3:], "--model", "net.py:build", "--dataset", "mine.py:few"]) == 0
+    )
+    assert "net.py is not the file that the run began with" in capsys.readouterr().err
 
 
 def test_a_run_names_data_that_was_given_unless_it_is_what_the_option_says(tmp_path):
