@@ -92,12 +92,13 @@ class Parts:
         checksums: dict[str, str] = {}
         for name, kind in KINDS.items():
             part: Part | None = getattr(self, name)
-            if part is None:
-                if name == "dataset" and name in config.checksums:  # the caller has it
+            if name == "dataset" and (part is None or _is_as_named(part, config)):
+                if name in config.checksums:
                     checksums[name] = config.checksums[name]
                 continue
-            if not _is_as_named(part, config):
-                changes[kind.option] = part.text
+            if part is None:
+                continue
+            changes[kind.option] = part.text
             if part.checksum:
                 checksums[name] = part.checksum
         if self.dataset is not None and "dataset" in changes and config.data_dir is not None:
@@ -183,7 +184,7 @@ def _is_as_named(part: Part, config: TrainConfig) -> bool:
     """Whether it is, or is taken from, the data set that the configuration names anyway."""
     data = part.given
     return isinstance(data, Dataset) and (
-        data.name == config.dataset or config.data_dir is not None
+        data.name == config.dataset or config.data_dir is not None or is_own(config.dataset)
     )
 
 
