@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from minifbi.backends import BACKEND_NAMES, set_threads
 from minifbi.cli import Parser, printable, run_command
 from minifbi.datasets import DATASET_NAMES
 from minifbi.fbi import REDUCTIONS, STARTS
+from minifbi.files.source import parse_source
 from minifbi.models import MODELS
 from minifbi.optim import DEFAULT_LR, OPTIMIZERS, SCHEDULES
 from minifbi.regularizers import REGULARIZERS, get_regularizer, regularizer_names
 from minifbi.rules import RULES
+from minifbi.tensorboard import TensorBoard
 from minifbi.training import TrainConfig, default_folder, resume, train
+from minifbi.training.part import KINDS
+from minifbi.training.parts import Parts
 
 PROG = "minifbi.train"
 
@@ -29,11 +33,16 @@ def build_parser() -> Parser:
         "forward-backward interacted-activation loss of Yoo, Kim and Kang (2019).",
     )
     group = parser.add_argument_group("network and data")
-    group.add_argument("--model", choices=MODELS, default=default.model, help="the network")
+    group.add_argument(
+        "--model",
+        choices=OrOwn(MODELS),
+        default=default.model,
+        help="the network; for one of your own, FILE.py:function names the function that builds it",
+    )
     group.add_argument(
         "--dataset",
         default=default.dataset,
-        choices=DATASET_NAMES,
+        choices=OrOwn(DATASET_NAMES),
         help="mnist ships with the package; fashion-mnist is downloaded once (31 MB); "
         "decoy-mnist is mnist with a misleading patch in a corner",
     )
@@ -130,7 +139,34 @@ def build_parser() -> Parser:
         "--weight-decay", type=float, default=default.weight_decay, help="L2 penalty"
     )
     group.add_argument(
-        "--schedule", choices=SCHEDULES, default=default.schedule, help="of the learning rate"
+        "--schedule",
+        metavar="SCHEDULE",
+        default=default.schedule,
+        help="of the learning rate, with its numbers if need be, such as cosine:0.01 (the last "
+        "factor), step:0.1,0.5,0.75 (factor, shares of the run) or plateau:0.1,10 (factor, epochs "
+        f"without a better validation accuracy); one of {', '.join(SCHEDULES)}",
+    )
+    group.add_argument(
+        "--warmup",
+        type=float,
+        metavar="EPOCHS",
+        default=default.warmup,
+        help="in which the learning rate rises linearly, with every schedule",
+    )
+    group.add_argument(
+        "--patience",
+        type=int,
+        metavar="EPOCHS",
+        default=default.patience,
+        help="without a better validation accuracy, counted from the gate on, after which the run "
+        "stops; 0: never",
+    )
+    group.add_argument(
+        "--min-delta",
+        type=float,
+        metavar="D",
+        default=default.min_delta,
+        help="how much higher the validation accuracy must be to count as better",
     )
 
     group = parser.add_argument_group("the FBI loss, Eq. (2) to (4) of the paper")
@@ -171,7 +207,7 @@ def build_parser() -> Parser:
         metavar="RULE",
         default=default.fbi_rule,
         help="rule of the relevance pass, with its numbers if need be, such as epsilon:0.05 or "
-        f"gamma:0.25; one of {', '.join(RULES)}",
+        f"gamma:0.25; one of {', '.join(RULES)}, or your own as FILE.py:function",
     )
     group.add_argument(
         "--fbi-stabilizer",
@@ -186,7 +222,7 @@ def build_parser() -> Parser:
     group = parser.add_argument_group("baselines: what to train with instead of the FBI loss")
     group.add_argument(
         "--regularizer",
-        choices=regularizer_names(),
+        choices=OrOwn(regularizer_names()),
         default=default.regularizer,
         help="what joins the task loss at the gate; right-reasons needs --dataset decoy-mnist",
     )
@@ -215,10 +251,34 @@ def build_parser() -> Parser:
         metavar="DIR",
         default=argparse.SUPPRESS,
         help="go on with an interrupted run, with its own options; only --epochs, --backend, "
-        "--threads, --check-numerics and --quiet may stand beside it",
+        "--threads, --check-numerics, --tensorboard, --quiet and parts of your own may stand "
+        "beside it",
+    )
+    group.add_argument(
+        "--changed-parts",
+        action="store_true",
+        help="with --resume: go on although the file of a part of your own has changed",
+    )
+    group.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="write what TensorBoard shows into a folder of this name within the run's; needs the "
+        "package tensorboardX",
     )
     group.add_argument("--quiet", action="store_true", help="print nothing but errors")
     return parser
+
+
+class OrOwn(tuple[str, ...]):
+    """Names to choose from, or ``FILE.py:function``."""
+
+    __slots__ = ()
+
+    def __new__(cls, names: Iterable[str]) -> OrOwn:
+        return super().__new__(cls, (*names, "FILE.py:function"))
+
+    def __contains__(self, value: object) -> bool:
+        return super().__contains__(value) or parse_source(value) is not None
 
 
 def stabilizer_rule(text: str) -> str:
@@ -238,21 +298,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
     options = vars(parser.parse_args(arguments))
     quiet, threads = options.pop("quiet"), options.pop("threads")
+    tensorboard = options.pop("tensorboard")
+    changed = options.pop("changed_parts")
     out, folder = options.pop("out", None), options.pop("resume", None)
+    # what stands in the command is run; a configuration holds names only
+    own = {
+        name: options[kind.option]
+        for name, kind in KINDS.items()
+        if parse_source(options[kind.option]) is not None
+    }
 
     def command() -> int:
         nonlocal out
         if threads:
             set_threads(threads)
+        callbacks = [TensorBoard()] if tensorboard else []
         try:
             if folder is None:
-                config = TrainConfig(**options)
+                if changed:
+                    parser.error("--changed-parts goes with --resume DIR")
+                parts = Parts.of(**own)
+                config = parts.named_in(TrainConfig(**options))
                 out = out or default_folder(config)
-                train(config, out, quiet=quiet)
+                train(config, out, **parts.given(), callbacks=callbacks, quiet=quiet)
             else:
                 given = {a.split("=")[0] for a in arguments if a.startswith("--")}
-                beside = "--resume --epochs --backend --threads --quiet --check-numerics".split()
-                surplus = sorted(given - set(beside))
+                beside = {"--resume", "--epochs", "--backend", "--threads", "--quiet"}
+                beside |= {"--check-numerics", "--tensorboard", "--changed-parts"}
+                beside |= {KINDS[name].flag for name in own}
+                surplus = sorted(given - beside)
                 if surplus:
                     parser.error(f"--resume takes its options from {folder}; drop {surplus[0]}")
                 epochs = options["epochs"] if "--epochs" in given else None
@@ -263,7 +337,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                     epochs=epochs,
                     backend=backend,
                     check_numerics=check,
+                    callbacks=callbacks,
                     quiet=quiet,
+                    changed_parts=changed,
+                    **own,
                 )
         except KeyboardInterrupt:
             print(

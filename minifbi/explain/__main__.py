@@ -51,6 +51,20 @@ def build_parser() -> Parser:
     images.add_argument(
         "--raw-image", action="store_true", help="only resize pictures, also for digits"
     )
+    own = parser.add_argument_group("parts of your own, of a run that was trained with them")
+    own.add_argument(
+        "--model",
+        action="append",
+        metavar="FILE.py:function",
+        default=argparse.SUPPRESS,
+        help="the network; for several runs with different ones it is repeated",
+    )
+    own.add_argument(
+        "--dataset",
+        metavar="FILE.py:function",
+        default=argparse.SUPPRESS,
+        help="the data set; not needed with --image",
+    )
     question = parser.add_argument_group("question")
     question.add_argument(
         "--class",
@@ -143,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "checkpoints" not in options:
         parser.error("the following arguments are required: RUN, before the options")
     if "image" in options:
-        for flag in ("index", "split", "data_dir"):
+        for flag in ("index", "split", "data_dir", "dataset"):
             if getattr(options, flag, None) != parser.get_default(flag) and flag in options:
                 parser.error(f"--{flag.replace('_', '-')} does not go with --image")
     elif options.raw_image:

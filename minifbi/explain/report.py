@@ -43,7 +43,8 @@ def explain(options: argparse.Namespace) -> int:
     if save is not None:
         check_place(save, ".npz", "arrays")
     explainers = find_explainers(options)
-    runs = load_runs(options.checkpoints, backend=options.backend)
+    networks = getattr(options, "model", [])
+    runs = load_runs(options.checkpoints, backend=options.backend, models=networks)
     subjects = find_subjects(runs, options)
     known = [run.predict(subjects.images) for run in runs]
     predicted = [logits.argmax(axis=1).tolist() for logits, _ in known]
@@ -145,7 +146,8 @@ def find_subjects(runs: Sequence[TrainedRun], options: argparse.Namespace) -> Su
         print(f"{' and '.join(subjects.names)}: {subjects.preparation}")
         return subjects
     check_same_images(runs, options.split)
-    dataset = load_run_data(first.meta, getattr(options, "data_dir", None))
+    own = getattr(options, "dataset", None)
+    dataset = load_run_data(first.meta, getattr(options, "data_dir", None), dataset=own)
     return from_split(dataset, options.split, options.index, first.model.dtype)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from minifbi.autograd import no_grad, softmax
 from minifbi.errors import CheckpointError, ConfigError
 from minifbi.explain.base import Floats
 from minifbi.fbi import forward_pass
+from minifbi.files.source import part_name
 from minifbi.fusion import fuse
 from minifbi.layers import Layer
 from minifbi.layers.base import evaluating
@@ -62,7 +65,7 @@ class TrainedRun:
         """Which network it is and how it was trained."""
         config = self.meta["config"]
         return (
-            f"{config['model']} on {self.data_name}, {trained_with(config)}, "
+            f"{part_name(config['model'])} on {self.data_name}, {trained_with(config)}, "
             f"epoch {self.meta.get('epoch', 'unknown')}"
         )
 
@@ -73,7 +76,9 @@ class TrainedRun:
             return logits.numpy(), softmax(logits).numpy()
 
 
-def load_runs(paths: Sequence[str], *, backend: str = "auto") -> list[TrainedRun]:
+def load_runs(
+    paths: Sequence[str], *, backend: str = "auto", models: Sequence[Any] = ()
+) -> list[TrainedRun]:
     """Load networks that can be compared: for images of one shape, and with the same classes.
 
     Parameters
@@ -82,6 +87,9 @@ def load_runs(paths: Sequence[str], *, backend: str = "auto") -> list[TrainedRun
         Checkpoints, or folders of runs.
     backend : str
         Where they run.
+    models : sequence of function or str
+        Networks of your own, for the runs that were trained with them; see
+        :func:`minifbi.training.load_model`.
 
     Returns
     -------
@@ -96,7 +104,11 @@ def load_runs(paths: Sequence[str], *, backend: str = "auto") -> list[TrainedRun
     """
     runs: list[TrainedRun] = []
     for path, name in zip(paths, names_of(paths), strict=True):
-        model, meta = load_model(path, backend=backend)
+        with warnings.catch_warnings(record=True) as notes:
+            warnings.simplefilter("always")
+            model, meta = load_model(path, backend=backend, model=list(models))
+        for note in notes:
+            print(f"{name}: {note.message}", file=sys.stderr)
         RunState.check(meta, ("class_names", "data"), path)
         if len(meta["class_names"]) != meta["num_classes"]:
             raise CheckpointError(
@@ -177,8 +189,8 @@ def names_of(paths: Sequence[str]) -> list[str]:
 def trained_with(options: Mapping[str, Any]) -> str:
     """The regularizer of a checkpoint's network, for the title of the picture."""
     try:
-        config = TrainConfig.from_dict(options)
-    except ConfigError:  # a regularizer, a model or a data set of the user's own
+        config = TrainConfig.from_run(options)
+    except ConfigError:  # of a later version
         return str(options.get("regularizer", "another regularizer"))
     if not config.penalty_weight:
         return "conventional training"

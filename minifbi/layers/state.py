@@ -136,6 +136,33 @@ class State:
         first = self.first_parameter
         return np.dtype(np.float32) if first is None else first.dtype
 
+    def to(self, backend: str | Backend, dtype: Any = None) -> Self:
+        """Bring all parameters and buffers to a backend and a dtype; gradients are forgotten.
+
+        Parameters
+        ----------
+        backend : str or Backend
+            Where the layer then computes.
+        dtype : float32 or float64, optional
+            Of the parameters; as it is if left out.
+
+        Returns
+        -------
+        Layer
+            The layer itself.
+        """
+        old, new = self.backend, get_backend(backend)
+        dtype = self.dtype if dtype is None else np.dtype(dtype)
+        if old is new and dtype == self.dtype:
+            return self
+        for name, (layer, key) in self._named("own_buffers").items():
+            array = old.to_numpy(layer.own_buffers[key])
+            setattr(layer, key, new.asarray(finite_array(f"buffer {name}", array, dtype)))
+        for name, parameter in self.parameters().items():
+            array = finite_array(f"parameter {name}", old.to_numpy(parameter.data), dtype)
+            parameter.data, parameter.backend, parameter.grad = new.asarray(array), new, None
+        return self
+
     def zero_grad(self) -> None:
         """Forget all gradients."""
         for _, layer in self.named_layers():

@@ -11,7 +11,7 @@ import errno
 import importlib
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,15 @@ from minifbi.datasets import Dataset
 from minifbi.errors import CheckpointError, ConfigError, RunFolderError
 from minifbi.files.atomic import write_json
 from minifbi.files.lock import FolderLock
+from minifbi.files.source import OWN, is_own, part_name
+from minifbi.layers import Layer
+from minifbi.regularizers import Regularizer
+from minifbi.rules import Composite, Rule
+from minifbi.training.callbacks import Callback
 from minifbi.training.config import (
+    CUSTOM,
     TrainConfig,
     describe_regularizer,
-    load_data,
-    make_fbi,
     portable_path,
 )
 from minifbi.training.evaluation import evaluate, evaluate_penalty
@@ -45,19 +49,27 @@ from minifbi.training.folder import (
     write_log,
 )
 from minifbi.training.log import Progress, describe_epoch
+from minifbi.training.part import Given
+from minifbi.training.parts import Parts, check_resumed
+from minifbi.training.schedule import Schedule
 from minifbi.training.state import RunState
 from minifbi.training.trainer import Trainer
 
 # What resuming may change.  config.json says it first: a kill before the next checkpoint leaves
 # one with the old values.
-CHANGEABLE = ("epochs", "backend", "check_numerics")
+CHANGEABLE = ("epochs", "backend", "check_numerics", "checksums")
 
 
 def train(
     config: TrainConfig,
     out: str | Path | None = None,
     *,
-    dataset: Dataset | None = None,
+    model: Layer | Given | None = None,
+    regularizer: Regularizer | Given | None = None,
+    rule: Rule | Composite | Given | None = None,
+    dataset: Dataset | Given | None = None,
+    callbacks: Iterable[Callback] = (),
+    schedule: Schedule | None = None,
     quiet: bool = False,
     figures: bool = True,
 ) -> dict[str, Any]:
@@ -69,8 +81,21 @@ def train(
         All options of the run.
     out : path, optional
         The folder, which must not hold a run; :func:`default_folder` if left out.
-    dataset : Dataset, optional
-        Your own data; otherwise what the configuration names is loaded.
+    model, regularizer, rule, dataset : object, function or str, optional
+        Parts of your own, in the place of those that the configuration names: the
+        :class:`~minifbi.layers.Layer`, :class:`~minifbi.regularizers.Regularizer`,
+        :class:`~minifbi.rules.Rule` or :class:`~minifbi.rules.Composite`, or
+        :class:`~minifbi.datasets.Dataset` itself; a function or class that makes it; or
+        ``"FILE.py:function"``, for which the file is run.  A function that makes a network gets
+        `input_shape`, `num_classes`, `seed`, `backend`, `dtype` and `bias`, as far as it takes
+        them; the others get nothing.  The network is brought to the configuration's backend and
+        dtype.
+    callbacks : iterable of Callback
+        Your own code at the moments of the training; see :class:`minifbi.training.Callback`.
+    schedule : callable, optional
+        Your own schedule of the learning rate, in the place of ``config.schedule``.  Before each
+        update it gets the epochs done so far as a float, with fractions (2.5 is the middle of the
+        third epoch), and returns the factor of ``config.lr``.
     quiet : bool
         Print nothing.
     figures : bool
@@ -86,6 +111,8 @@ def train(
     MinifbiError, OSError
         One clear message each; what was written before stays.
     """
+    parts = Parts.of(model=model, regularizer=regularizer, rule=rule, dataset=dataset)
+    config = parts.named_in(config)
     backend = get_backend(config.backend)
     chosen = _why(config.backend, backend)
     config = dataclasses.replace(config, backend=backend.name)
@@ -93,8 +120,8 @@ def train(
         config = dataclasses.replace(config, regularizer_weight=config.penalty_weight)
     if config.data_dir is not None:  # so that --resume finds it from anywhere
         config = dataclasses.replace(config, data_dir=portable_path(config.data_dir))
-    data = dataset or load_data(config)
-    trainer = Trainer(config, data)
+    trainer = _trainer(config, parts, callbacks=callbacks, schedule=schedule)
+    config = trainer.config
     folder = default_folder(config) if out is None else Path(out)
     check_free(folder)
     make_folder(folder)
@@ -110,7 +137,13 @@ def resume(
     epochs: int | None = None,
     backend: str | None = None,
     check_numerics: bool | None = None,
-    dataset: Dataset | None = None,
+    model: Layer | Given | None = None,
+    regularizer: Regularizer | Given | None = None,
+    rule: Rule | Composite | Given | None = None,
+    dataset: Dataset | Given | None = None,
+    changed_parts: bool = False,
+    callbacks: Iterable[Callback] = (),
+    schedule: Schedule | None = None,
     quiet: bool = False,
     figures: bool = True,
 ) -> dict[str, Any]:
@@ -121,14 +154,21 @@ def resume(
     folder : path
         A run folder.
     epochs : int, optional
-        Train up to this many epochs instead of those in the configuration.
+        Train up to this many epochs instead of those in the configuration.  A run that was stopped
+        early is complete, and goes on only if this asks for more epochs.
     backend : str, optional
         Where to go on, if not where the run was: checkpoints fit every backend, and the
         numbers agree to rounding.  config.json and result.json name this one then.
     check_numerics : bool, optional
         Look, or do not look, for the first NaN from here on, whatever the configuration says.
-    dataset : Dataset, optional
-        The data of the run, if it did not come from the configuration.
+    model, regularizer, rule, dataset : object, function or str, optional
+        The parts of the run that were your own, as in :func:`train`.  No file that a run names is
+        opened, so that each must be given again.
+    changed_parts : bool
+        Go on although the file of such a part is no longer the one that the run began with.
+    callbacks, schedule
+        Those that the run was started with, which no file holds.  What the callbacks remember is
+        in the checkpoint.
     quiet, figures : bool
         As in :func:`train`.
 
@@ -141,6 +181,9 @@ def resume(
     ------
     RunFolderError, CheckpointError
         If the folder holds no run, or its checkpoint cannot be used.
+    ConfigError
+        If the run had a part or a schedule of one's own and none is given, or the other way
+        round; or if the file of a part has changed.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -156,24 +199,49 @@ def resume(
             config = dataclasses.replace(config, backend=get_backend(backend).name)
         if check_numerics is not None:
             config = dataclasses.replace(config, check_numerics=check_numerics)
-        trainer = Trainer(config, dataset or load_data(config))
+        if schedule is not None and config.schedule != CUSTOM:
+            raise ConfigError(
+                f"the run in {folder} has schedule={config.schedule!r}; resume it without another"
+            )
+        parts = Parts.of(model=model, regularizer=regularizer, rule=rule, dataset=dataset)
+        for change in check_resumed(config, parts, folder, changed_parts):
+            Progress.warn(change)
+        data_name = config.dataset
+        config = parts.named_in(config)
+        if not is_own(data_name):
+            config = dataclasses.replace(config, dataset=data_name)
+        trainer = _trainer(config, parts, callbacks=callbacks, schedule=schedule)
         if run is not None:  # else it was killed before its first epoch was done: it starts again
-            trainer.load_state(run)
+            for name in trainer.load_state(run):
+                Progress.warn(f"the run had a callback {name}, and goes on without it")
+        if epochs is not None and epochs > trainer.epoch:
+            trainer.run.stopped = None
         if note:
             put_previous_first(folder)
             Progress.warn(note)
-        if trainer.epoch < config.epochs:  # not complete, or not any more
+        if not trainer.done:
             (folder / "result.json").unlink(missing_ok=True)
             write_config(config.to_dict(), folder)
         return _go_on(trainer, folder, lock, quiet, chosen, figures)
+
+
+def _trainer(config: TrainConfig, parts: Parts, **options: Any) -> Trainer:
+    data = parts.make_data(config)
+    return Trainer(
+        config, data, parts.model, regularizer=parts.regularizer, rule=parts.rule, **options
+    )
 
 
 def _resumed_config(folder: Path, run: RunState | None) -> TrainConfig:
     """The options of the run, from its checkpoint and from config.json."""
     stored = read_config(folder) if run is None or (folder / CONFIG).exists() else {}
     try:
-        config = TrainConfig.from_dict(stored if run is None else run.config)
-        newer = {name: stored[name] for name in CHANGEABLE if name in stored}
+        config = TrainConfig.from_run(stored if run is None else run.config)
+        newer = {
+            name: stored[name]
+            for name, value in config.to_dict().items()
+            if name in stored and (name in CHANGEABLE or (is_own(value) and is_own(stored[name])))
+        }
         new_config = dataclasses.replace(config, **newer)
     except ConfigError as error:
         raise CheckpointError(f"the configuration in {folder} cannot be used: {error}") from error
@@ -185,7 +253,9 @@ def _resumed_config(folder: Path, run: RunState | None) -> TrainConfig:
 def _check_same_run(folder: Path, config: TrainConfig, stored: dict[str, Any]) -> None:
     """Raise unless checkpoint.npz is that of the run that config.json, `stored`, describes."""
     for name, value in config.to_dict().items():
-        if name not in CHANGEABLE and name in stored and stored[name] != value:
+        if name in CHANGEABLE or stored.get(name, value) == value:
+            continue
+        if not (is_own(value) and (is_own(stored[name]) or value == f"{OWN}{stored[name]}")):
             raise CheckpointError(
                 f"{folder / LAST} belongs to another model or run: its {name} is "
                 f"{value!r}, {CONFIG} says {stored[name]!r}; nothing was changed"
@@ -216,10 +286,11 @@ def _go_on(
     config, images = trainer.config, len(trainer.dataset.train)
     label = trainer.regularizer.label
     remove_leftovers(folder)
+    trainer.folder = folder
     progress = Progress(config.epochs * images, trainer.epoch * images, quiet, label=label)
     try:
         progress.say(
-            f"training {config.model} on {trainer.dataset.name}: {images:,} images, "
+            f"training {part_name(config.model)} on {trainer.dataset.name}: {images:,} images, "
             f"{config.epochs} epochs, {describe_regularizer(config)}, into {folder}, "
             f"backend {config.backend}{note}"
         )
@@ -230,15 +301,19 @@ def _go_on(
         draw = _find_drawing(progress, folder) if figures else None
         if trainer.epoch:
             progress.say(f"resuming after epoch {trainer.epoch}")
-        while trainer.epoch < config.epochs:
+        trainer.callbacks.tell("on_train_begin", trainer)
+        while not trainer.done:
             record = trainer.run_epoch(progress)
             _check_place(folder, lock)
             save_epoch(trainer.state(), folder)
             progress.say(describe_epoch(record, config.epochs, label))
         _check_place(folder, lock)
+        if trainer.run.stopped is not None:
+            progress.say(f"stopped after epoch {trainer.epoch}: {trainer.run.stopped}")
         result = _finish(trainer, folder, draw)
         accuracy = result["test_accuracy"]
         progress.say(f"test accuracy {accuracy:.4f}; figures and numbers are in {folder}")
+        trainer.callbacks.tell("on_train_end", trainer, result)
         return result
     except OSError as error:
         raise give_up(trainer.state(), folder, lock, error) from error
@@ -278,7 +353,7 @@ def _finish(trainer: Trainer, folder: Path, draw: Draw | None) -> dict[str, Any]
     write_log(run, folder)  # again: a kill may have come between checkpoint and log
     accuracy, loss = evaluate(trainer.model, dataset.test)
     # one measure for every network, whatever it was trained with
-    fbi = evaluate_penalty(trainer.model, dataset.validation, make_fbi(config))
+    fbi = evaluate_penalty(trainer.model, dataset.validation, trainer.parts.make_fbi(config))
     last = run.records[-1]
     result: dict[str, Any] = {
         "test_accuracy": accuracy,
@@ -290,6 +365,7 @@ def _finish(trainer: Trainer, folder: Path, draw: Draw | None) -> dict[str, Any]
         "penalty": last["penalty"],
         "penalty_terms": last["penalty_terms"],
         "epochs": run.epoch,
+        "stopped": run.stopped,
         "steps": run.step,
         "best": run.best,
         "seconds": run.seconds,

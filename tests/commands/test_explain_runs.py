@@ -186,7 +186,9 @@ def convolutions(tmp_path_factory):
 
 
 def test_relevance_at_a_layer_and_through_channels(convolutions, explain, monkeypatch):
-    monkeypatch.setattr("minifbi.explain.report.load_run_data", lambda *_: small_mnist(96, 24, 20))
+    monkeypatch.setattr(
+        "minifbi.explain.report.load_run_data", lambda *_, **__: small_mnist(96, 24, 20)
+    )
     run = [convolutions, "--index", 1, 2, "--class", "label", "3-5"]
     assert explain(*run, "--layer", "conv2", "--save", "at.npz", "--pixels", "at") == 0
     at = np.load("at.npz")
