@@ -49,10 +49,6 @@ class LinearMap:
         """map_T(s, weight); s has the shape of the layer's output."""
         return carry_back(self.layer, s, (self._x, weight.data, False), (weight,))
 
-    def as_map(self, bias: Tensor) -> Tensor:
-        """A bias (O,) in the shape in which it is added to the output."""
-        return bias.reshape(-1, *(1,) * (self.weight.ndim - 2))
-
 
 def signs(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Positive and negative part, y^+ and y^-."""
