@@ -35,9 +35,8 @@ class WSquare(Rule):
     name = "w-square"
 
     def __call__(self, step: Step, flow: Flow, book: Book | None = None) -> Flow:
-        return _spread(
-            step, flow, [(_constant(step.x[:1], 1.0), LinearMap(step).weight ** 2)], book
-        )
+        squares = LinearMap(step).weight ** 2
+        return _spread(step, flow, [(_constant(step.x[:1], 1.0), squares)], book)
 
 
 @dataclass(frozen=True)
