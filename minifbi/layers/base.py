@@ -215,18 +215,19 @@ class Layer(State):
         if not isinstance(x, Tensor):
             backend, dtype = self.backend, self.dtype
             return Tensor(backend.images(x, dtype), backend=backend, dtype=dtype)
-        first = (
-            x if self.first_parameter is None else self.first_parameter
-        )  # a model without parameters agrees with any input
-        if x.backend is not first.backend:
+        first = self.first_parameter
+        if first is None:
+            return x  # nothing here that it could disagree with
+        backend, dtype = first.backend, first.dtype
+        if x.backend is not backend:
             raise BackendMismatchError(
                 f"the input lives on backend {x.backend.name!r}, the model on "
-                f"{first.backend.name!r}; make it with Tensor(x, backend={first.backend.name!r})"
+                f"{backend.name!r}; make it with Tensor(x, backend={backend.name!r})"
             )
-        if x.dtype != first.dtype:
+        if x.dtype != dtype:
             raise TypeError(
-                f"the input is {x.dtype}, the model {first.dtype}; "
-                f"make it with Tensor(x, dtype={str(first.dtype)!r})"
+                f"the input is {x.dtype}, the model {dtype}; "
+                f"make it with Tensor(x, dtype={str(dtype)!r})"
             )
         return x
 
