@@ -39,7 +39,7 @@ class LinearMap:
                 "Composite"
             )
         self.layer, self._x = step.layer, step.x.data
-        self.weight, self.bias = step.layer.weight, step.layer.bias
+        self.weight, self.bias = (*step.parameters, None)[:2]
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """map(x, weight) + bias; x has the shape of the layer's input, bias that of its bias."""

@@ -36,7 +36,7 @@ class Zero(Rule):
     def __call__(self, step: Step, flow: Flow, book: Book | None = None) -> Flow:
         s, z = flow.values, step.z
         if self.epsilon or book is not None or not flow.is_ratio:
-            bias = step.layer.own_parameters.get("bias") if isinstance(step.layer, Linear) else None
+            bias = (*step.parameters, None, None)[1] if isinstance(step.layer, Linear) else None
             s = share(flow, z, z, self.epsilon, bias=bias, book=book)
         return Flow(step.relevance(s))  # of LRP-0 the ratio itself: nothing is divided
 
