@@ -17,7 +17,6 @@ from minifbi.arguments import choice, refused, whole
 from minifbi.backends import Backend, get_backend, output_size
 from minifbi.errors import ShapeError
 from minifbi.layers import AvgPool2d, Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU, Sequential
-from minifbi.layers.linear import make_rng
 
 
 class _Builder:
@@ -35,7 +34,7 @@ class _Builder:
             raise refused("input_shape", shape, "(channels, height, width), each at least 1")
         self.first, self.shape = shape, shape
         self.options: dict[str, Any] = {
-            "rng": make_rng(seed),
+            "rng": np.random.default_rng(seed),
             "backend": get_backend(backend),
             "dtype": dtype,
         }

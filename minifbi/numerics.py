@@ -8,9 +8,8 @@ computed changes, to the last bit.  Outside, a layer asks once a pass whether to
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -19,17 +18,18 @@ from numpy.typing import NDArray
 
 from minifbi.backends import Array, Backend
 from minifbi.errors import NonFiniteError
+from minifbi.switch import Switch
 
 T = TypeVar("T")
 
-# A context variable, as for the tape: every thread has its own.
-_checking: ContextVar[bool] = ContextVar("minifbi_check_numerics", default=False)
+_switch = Switch("check_numerics", on=False)
+#: Whether layers look at their numbers here and now: ``checking()``.
+checking = _switch.is_on
 
 _TRY = "try a smaller learning rate, inputs in [0, 1], or float64"
 
 
-@contextlib.contextmanager
-def check_numerics(on: bool = True) -> Iterator[None]:
+def check_numerics(on: bool = True) -> AbstractContextManager[None]:
     """Inside this block, the first layer that computes a NaN or an infinity raises and says so.
 
     Checked are the weights and the output of each layer in the forward pass, the ratio at its
@@ -65,15 +65,7 @@ def check_numerics(on: bool = True) -> Iterator[None]:
     forward pass, layer 'out' (Dense): 1 of 3 numbers of its weight is NaN or infinite, the first \
 at (0, 1)
     """
-    token = _checking.set(on)
-    try:
-        yield
-    finally:
-        _checking.reset(token)
-
-
-#: Whether layers look at their numbers here and now: ``checking()``.
-checking = _checking.get
+    return _switch.set(on)
 
 
 @dataclass(frozen=True)

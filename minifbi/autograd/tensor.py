@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from minifbi.arguments import expect_shape
 from minifbi.autograd.recording import recording
 from minifbi.backends import Array, Backend, get_backend
 from minifbi.errors import BackendMismatchError, ShapeError
@@ -204,11 +205,7 @@ class Tensor:
             )
         xp = self.backend.xp
         seed = xp.ones_like(self.data) if grad is None else self.backend.asarray(grad, self.dtype)
-        if tuple(seed.shape) != self.shape:
-            raise ShapeError(
-                f"backward() got a gradient of shape {tuple(seed.shape)} "
-                f"for a tensor of shape {self.shape}; the two must be equal"
-            )
+        expect_shape("backward() got a gradient", tuple(seed.shape), self.shape)
 
         # Gradients on their way, by tensor.  A tensor that is used twice collects
         # from both uses, so it may pass its gradient on only when every use has
@@ -228,10 +225,8 @@ class Tensor:
                 if share is None or not source.requires_grad:
                     continue
                 if share.shape != source.data.shape:
-                    raise ShapeError(
-                        f"the backward of {tensor.node.name!r} returned a gradient of shape "
-                        f"{tuple(share.shape)} for an input of shape {source.shape}"
-                    )
+                    what = f"the backward of {tensor.node.name!r} returned a gradient"
+                    expect_shape(what, tuple(share.shape), source.shape, ", the shape of the input")
                 known = pending.get(id(source))
                 # never `known += share`: an operation may hand one array to two inputs
                 pending[id(source)] = share if known is None else source.backend.add(known, share)

@@ -68,11 +68,6 @@ class Linear(Layer):
         return (grad_ratio, grad_weight, None) if has_bias else (grad_ratio, grad_weight)
 
 
-def make_rng(rng: Seed) -> np.random.Generator:
-    """A generator from a seed; a generator is passed on, so that layers may share one."""
-    return rng if isinstance(rng, np.random.Generator) else np.random.default_rng(rng)
-
-
 def he_normal(shape: tuple[int, ...], fan_in: int, rng: Seed) -> NDArray[np.float64]:
     """Normal numbers of standard deviation sqrt(2 / fan_in), in float64.
 
@@ -80,4 +75,4 @@ def he_normal(shape: tuple[int, ...], fan_in: int, rng: Seed) -> NDArray[np.floa
     and Sun, "Delving Deep into Rectifiers", 2015, Eq. 10).  Drawn in float64 whatever the dtype
     of the model, so that a float32 and a float64 model of one seed are the same to rounding.
     """
-    return make_rng(rng).standard_normal(shape) * np.sqrt(2.0 / fan_in)
+    return np.random.default_rng(rng).standard_normal(shape) * np.sqrt(2.0 / fan_in)

@@ -10,9 +10,9 @@ import operator
 from dataclasses import dataclass
 from typing import Any
 
+from minifbi.arguments import expect_shape
 from minifbi.autograd import Tensor, record
 from minifbi.backends import Array
-from minifbi.errors import ShapeError
 from minifbi.numerics import Watch, checking
 
 _data = operator.attrgetter("data")
@@ -66,10 +66,8 @@ class Step:
             If the ratio has another shape than z.
         """
         if ratio.data.shape != self.z.data.shape:
-            raise ShapeError(
-                f"layer {self.name!r}: relevance got a ratio of shape {ratio.shape}; it must have "
-                f"the shape of the layer's output, {self.z.shape}"
-            )
+            got, hint = f"layer {self.name!r}: relevance got a ratio", ": the shape of the output"
+            expect_shape(got, ratio.shape, self.z.shape, hint)
         parameters = tuple(self.layer.own_parameters.values())
         return carry_back(self.layer, ratio, self.saved, parameters, self.name)
 

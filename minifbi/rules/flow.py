@@ -76,6 +76,10 @@ class Flow:
             return Flow(self.values + other.values)
         return Flow(self.relevance(a) + other.relevance(a), is_ratio=False)
 
+    def times(self, factor: float) -> Flow:
+        """The same, multiplied by a number."""
+        return Flow(self.values * factor, self.is_ratio)
+
     def where(self, mask: Any) -> Flow:
         """The same where `mask` (a boolean array) holds, nothing elsewhere.
 
@@ -127,7 +131,6 @@ def share(
     epsilon: float = 0.0,
     *,
     bias: Tensor | None = None,
-    fraction: float = 1.0,
     book: Book | None = None,
 ) -> Tensor:
     """Relevance for each unit of `total`: s = R / (total + epsilon * sign(total)).
@@ -147,8 +150,6 @@ def share(
         The stabiliser, at least 0, in units of `total`.
     bias : Tensor, shape (O,), optional
         The part of `total` that belongs to the bias, one number per map or feature of z.
-    fraction : float
-        Of the relevance, only this much is shared out here.
     book : Book, optional
         Where to write what is not passed on.
 
@@ -162,10 +163,8 @@ def share(
         s = flow.values
     else:
         s = flow.values * divide(z, total, epsilon)
-    if fraction != 1:
-        s = s * fraction
     if book is not None:
-        book.stabilizer += per_sample(flow.relevance(z) * fraction - s * total)
+        book.stabilizer += per_sample(flow.relevance(z) - s * total)
         if bias is not None:
             book.bias += per_sample(s * bias.reshape(-1, *(1,) * (z.ndim - 2)))
     return s
@@ -176,7 +175,6 @@ def share_out(
     flow: Flow,
     summands: Sequence[tuple[Tensor, Tensor]],
     bias: Tensor | None = None,
-    fraction: float = 1.0,
     book: Book | None = None,
 ) -> list[Tensor]:
     """Share relevance out in proportion to the summands of a sum that a rule chooses.
@@ -199,8 +197,8 @@ def share_out(
         stands for all.
     bias : Tensor, shape (O,), optional
         b, which absorbs its share.
-    fraction, book
-        See :func:`share`.
+    book : Book, optional
+        Where to write what is not passed on.
 
     Returns
     -------
@@ -211,7 +209,7 @@ def share_out(
     total = layer.forward(x, v, bias)
     for x, v in others:
         total = total + layer.forward(x, v)
-    s = share(flow, step.z, total, bias=bias, fraction=fraction, book=book)
+    s = share(flow, step.z, total, bias=bias, book=book)
     return [layer.transpose(s, v) for _, v in summands]
 
 

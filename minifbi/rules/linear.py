@@ -7,11 +7,8 @@ layer's ``forward`` and ``relevance`` (:mod:`minifbi.layers.linear`), with their
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from minifbi.autograd import Tensor, record
-from minifbi.autograd.functions import relu, unbroadcast
-from minifbi.backends import Array
+from minifbi.autograd import Tensor
+from minifbi.autograd.functions import relu, where
 from minifbi.errors import ConfigError
 from minifbi.layers import Linear, Step
 from minifbi.layers.tape import apply, carry_back
@@ -70,15 +67,6 @@ def divide(a: Tensor, b: Tensor, epsilon: float = 0.0) -> Tensor:
     -------
     Tensor, the broadcast shape
     """
-    xp, values = b.backend.xp, b.data
-    eps = values.dtype.type(epsilon)
-    bottom = values + xp.where(values >= 0, eps, -eps)
-    possible = bottom != 0
-    inverse = possible / xp.where(possible, bottom, 1)
-    quotient = a.data * inverse
-
-    def backward(g: Array) -> Sequence[Array]:
-        share = g * inverse
-        return unbroadcast(share, a.shape), unbroadcast(-share * quotient, b.shape)
-
-    return record(quotient, (a, b), backward, "divide")
+    bottom = b + b.backend.xp.where(b.data >= 0, epsilon, -epsilon) if epsilon else b
+    possible = bottom.data != 0
+    return where(possible, a / where(possible, bottom, 1.0), 0.0)

@@ -43,7 +43,7 @@ class Rule:
         raise NotImplementedError(f"{type(self).__name__} must define __call__")
 
     def __str__(self) -> str:
-        numbers: tuple[float, ...] = ()
-        if dataclasses.is_dataclass(self):
-            numbers = dataclasses.astuple(self)
+        numbers: tuple[float, ...] = (
+            dataclasses.astuple(self) if dataclasses.is_dataclass(self) else ()
+        )
         return f"{self.name} {', '.join(f'{number:g}' for number in numbers)}".strip()
