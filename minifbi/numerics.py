@@ -86,8 +86,8 @@ class Watch:
     layer: Any
     backend: Backend
 
-    def weights(self) -> None:
-        """Raise if the weights are not finite."""
+    def forward(self, x: Array, z: Array) -> None:
+        """Raise if the weights, or the output for the input `x`, are not finite."""
         for key, p in self.layer.own_parameters.items():
             if not self._finite(p.data):
                 self._fail(
@@ -99,8 +99,6 @@ class Watch:
                     "to finite weights, or try a smaller learning rate",
                 )
 
-    def forward(self, x: Array, z: Array) -> None:
-        """Raise if the output for the input `x` is not finite."""
         if not self._finite(z):
             if not self._finite(x):
                 self._fail("forward", "its input", x, "", "clean what goes in first")

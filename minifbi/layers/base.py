@@ -56,12 +56,19 @@ class Layer(State):
         Whether the layer hands relevance down in proportion to the shares of a sum
         z, that is, whether the paper's form divides by z here: convolution, dense,
         average pooling, sums.  There a rule's stabiliser applies.
+    shown : tuple of str
+        The attributes that ``repr`` shows, such as ``("kernel_size", "stride")``.
     training : bool
         Set by :meth:`train` and :meth:`eval`; only Dropout looks at it.
     """
 
     functional = False
     proportional = False
+    shown: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={getattr(self, name)}" for name in self.shown)
+        return f"{type(self).__name__}({shown})"
 
     # ---- over plain arrays -----------------------------------------------------------
     def forward(self, backend: Backend, x: Array, *parameters: Array) -> tuple[Array, Any]:

@@ -31,13 +31,12 @@ class Dropout(Layer):
         If p is not in [0, 1).
     """
 
+    shown = ("p",)
+
     def __init__(self, p: float = 0.5, *, rng: Seed = 0) -> None:
         super().__init__()
         self.p = number("p", p, 0, below=1)
         self.rng = np.random.default_rng(rng)  # a generator stays itself: layers may share one
-
-    def __repr__(self) -> str:
-        return f"Dropout(p={self.p})"
 
     def forward(self, backend: Backend, x: Array) -> tuple[Array, Any]:
         if not self.training or self.p == 0:

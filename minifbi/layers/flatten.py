@@ -13,9 +13,6 @@ from minifbi.layers.base import Gradients, Layer
 class Flatten(Layer):
     """Reshape (N, C, H, W) to (N, C * H * W); relevance and gradients are shaped back."""
 
-    def __repr__(self) -> str:
-        return "Flatten()"
-
     def check_input(self, shape: tuple[int, ...]) -> None:
         if len(shape) < 2:
             raise ShapeError(f"Flatten got an input of shape {shape}, expected (N, ...)")

@@ -17,9 +17,6 @@ class ReLU(Layer):
     constant, so no gradient flows through the gate itself.
     """
 
-    def __repr__(self) -> str:
-        return "ReLU()"
-
     def forward(self, backend: Backend, x: Array) -> tuple[Array, Any]:
         return backend.xp.maximum(x, 0), x > 0  # maximum, not x * gate: NaN must stay NaN
 

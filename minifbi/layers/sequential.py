@@ -219,9 +219,6 @@ class Sum(Layer):
 
     proportional = True
 
-    def __repr__(self) -> str:
-        return "Sum()"
-
     def forward(self, backend: Backend, x: Array, *others: Array) -> tuple[Array, Any]:
         return backend.add(x, others[0]), None
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from minifbi.arguments import build
 from minifbi.errors import ConfigError
 from minifbi.layers import Dense, Step
+from minifbi.rules.flow import Rule
 from minifbi.rules.proportional import AlphaBeta, Epsilon, Gamma, Zero, ZPlus
-from minifbi.rules.rule import Rule
 from minifbi.rules.spread import Flat, WSquare, ZBox
 
 ZERO = Zero()

@@ -1,4 +1,4 @@
-"""Relevance on its way from layer to layer, and where some of it stays.
+"""What travels from layer to layer, what a rule is, and how relevance is shared out.
 
 Between two layers travels either the ratio or the relevance itself:
 
@@ -16,6 +16,7 @@ unchanged, through max-pooling to the winners, through Flatten in another shape.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,8 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minifbi.autograd import Tensor
-from minifbi.autograd.functions import where
+from minifbi.autograd import Tensor, where
 from minifbi.layers import Dropout, Flatten, MaxPool2d, ReLU, Step
 from minifbi.rules.linear import LinearMap, divide
 
@@ -116,6 +116,47 @@ class Book:
 
     def __post_init__(self) -> None:
         self.bias, self.stabilizer = np.zeros(self.samples), np.zeros(self.samples)
+
+
+class Rule:
+    """How a layer hands relevance from its outputs to its inputs.
+
+    Attributes
+    ----------
+    name : str
+        What to call it in tables; its numbers follow.
+    needs_weights : bool
+        Whether the rule asks for the weights themselves, so that it suits Conv2d
+        and Dense only; the others suit every layer.
+    """
+
+    name = "rule"
+    needs_weights = True
+
+    def __call__(self, step: Step, flow: Flow, book: Book | None = None) -> Flow:
+        """From the output of a layer to its input, on the tape.
+
+        Parameters
+        ----------
+        step : Step
+            The layer at work.
+        flow : Flow
+            What arrives at ``step.z``.
+        book : Book, optional
+            Where to write what is not passed on.
+
+        Returns
+        -------
+        Flow
+            What arrives at ``step.x``.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define __call__")
+
+    def __str__(self) -> str:
+        numbers: tuple[float, ...] = (
+            dataclasses.astuple(self) if dataclasses.is_dataclass(self) else ()
+        )
+        return f"{self.name} {', '.join(f'{number:g}' for number in numbers)}".strip()
 
 
 def per_sample(values: Tensor) -> NDArray[np.float64]:

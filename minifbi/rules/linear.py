@@ -7,8 +7,7 @@ layer's ``forward`` and ``relevance`` (:mod:`minifbi.layers.linear`), with their
 
 from __future__ import annotations
 
-from minifbi.autograd import Tensor
-from minifbi.autograd.functions import relu, where
+from minifbi.autograd import Tensor, where
 from minifbi.errors import ConfigError
 from minifbi.layers import Linear, Step
 from minifbi.layers.tape import apply, carry_back
@@ -49,7 +48,7 @@ class LinearMap:
 
 def signs(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Positive and negative part, y^+ and y^-."""
-    positive = relu(weight)
+    positive = weight.relu()
     return positive, weight - positive
 
 

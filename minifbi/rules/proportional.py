@@ -10,12 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from minifbi.arguments import number, refused
-from minifbi.autograd import Tensor
-from minifbi.autograd.functions import where
+from minifbi.autograd import Tensor, where
 from minifbi.layers import Linear, Step
-from minifbi.rules.flow import Book, Flow, share, share_out
+from minifbi.rules.flow import Book, Flow, Rule, share, share_out
 from minifbi.rules.linear import LinearMap, signs
-from minifbi.rules.rule import Rule
 
 
 @dataclass(frozen=True)

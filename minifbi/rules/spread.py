@@ -15,9 +15,8 @@ from minifbi.arguments import number
 from minifbi.autograd import Tensor
 from minifbi.errors import DataError
 from minifbi.layers import Step
-from minifbi.rules.flow import Book, Flow, share_out
+from minifbi.rules.flow import Book, Flow, Rule, share_out
 from minifbi.rules.linear import LinearMap, signs
-from minifbi.rules.rule import Rule
 
 
 @dataclass(frozen=True)
