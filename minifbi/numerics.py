@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from minifbi.backends import Array, Backend
 from minifbi.errors import NonFiniteError
@@ -164,8 +163,24 @@ class Watch:
         )
 
 
-def check_input(values: NDArray[Any], model: Any) -> None:
-    """Raise NonFiniteError if images hold a NaN or an infinity, and name the first layer."""
+def check_input(given: Any, x: Any, model: Any) -> None:
+    """Raise NonFiniteError if images hold a NaN or an infinity, and name the first layer.
+
+    Parameters
+    ----------
+    given : Tensor or array, shape (N, ...)
+        The images as the caller passed them.
+    x : Tensor, same shape
+        The same, on the model's backend.  What is on a GPU already is not looked at.
+    model : Layer
+        The network that gets them.
+    """
+    values = x.data
+    if x.backend.asynchronous:
+        if given is x or x.backend.holds(given):
+            return
+        with np.errstate(over="ignore"):
+            values = np.asarray(given, dtype=x.dtype)  # before it went to the device
     if bad := values.size - np.count_nonzero(np.isfinite(values)):
         first = "".join(f" of layer {name!r}" for name, _ in model.named_layers()[:1])
         raise NonFiniteError(

@@ -241,22 +241,19 @@ def backward_order(result: Tensor) -> list[Tensor]:
     of the gradient would be lost.  The walk keeps its own stack, since a deep
     network would overflow Python's.
     """
-    order: list[Tensor] = []
-    seen = {id(result)}
-    stack: list[tuple[Tensor, int]] = [(result, 0)]
+    order, seen = [], set()
+    stack = [(result, False)]
     while stack:
-        tensor, next_input = stack.pop()
-        inputs = tensor.node.inputs if tensor.node else ()
-        if next_input < len(inputs):
-            stack.append((tensor, next_input + 1))  # come back for the other inputs
-            source = inputs[next_input]
-            if source.requires_grad and id(source) not in seen:
-                seen.add(id(source))
-                stack.append((source, 0))
-        else:
-            order.append(tensor)  # everything behind it is already listed
-    order.reverse()
-    return order
+        tensor, listed = stack.pop()
+        if listed:  # everything behind it
+            order.append(tensor)
+        elif id(tensor) not in seen:
+            seen.add(id(tensor))
+            stack.append((tensor, True))  # come back when its inputs are done
+            for source in reversed(tensor.node.inputs if tensor.node else ()):
+                if source.requires_grad:
+                    stack.append((source, False))
+    return order[::-1]
 
 
 def check_same_backend(tensors: Sequence[Tensor], name: str) -> None:

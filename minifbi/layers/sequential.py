@@ -100,13 +100,7 @@ class Sequential(Layer):
             If x is a Tensor of another backend or dtype.
         """
         given, x = x, super().as_input(x)
-        values = x.data
-        if x.backend.asynchronous:
-            if isinstance(given, Tensor) or x.backend.holds(given):
-                return x
-            with np.errstate(over="ignore"):
-                values = np.asarray(given, dtype=x.dtype)  # before it went to the device
-        check_input(values, self)
+        check_input(given, x, self)
         return x
 
     def trace(self, x: Any, name: str = "") -> list[Step]:
