@@ -13,8 +13,6 @@ Everything here is an ordinary computation on the tape, so ``backward()`` of the
 objective differentiates through both passes, a^+ and a^- alike.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Softmax and the cross-entropy of classification, written as one operation each."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

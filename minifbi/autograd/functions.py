@@ -6,8 +6,6 @@ backward returns one gradient for each input.  The closures hold *arrays* and no
 tensors' ``data``: an optimiser may give a tensor other data before backward runs.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

@@ -4,8 +4,6 @@ Kept apart from :mod:`minifbi.autograd.tensor` so that the file with the tape ho
 the tape.
 """
 
-from __future__ import annotations
-
 import operator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Whether the tape is being written."""
 
-from __future__ import annotations
-
 from contextlib import AbstractContextManager
 
 from minifbi.switch import Switch

@@ -258,13 +258,10 @@ def backward_order(result: Tensor) -> list[Tensor]:
 
 def check_same_backend(tensors: Sequence[Tensor], name: str) -> None:
     """Raise BackendMismatchError if the inputs of an operation live on different backends."""
-    backend = tensors[0].backend
-    for tensor in tensors:
-        if tensor.backend is not backend:
-            raise BackendMismatchError(
-                f"{name} got tensors of two backends, {backend.name!r} and "
-                f"{tensor.backend.name!r}; make both with the same backend="
-            )
+    names = sorted(repr(backend.name) for backend in {tensor.backend for tensor in tensors})
+    if len(names) > 1:
+        found = f"{name} got tensors of two backends, {' and '.join(names[:2])}"
+        raise BackendMismatchError(f"{found}; make both with the same backend=")
 
 
 def record(data: Array, inputs: Sequence[Tensor], backward: BackwardFunction, name: str) -> Tensor:

@@ -24,8 +24,6 @@ No method changes the layer: what ``forward`` wants to remember it returns as `s
 so that one layer may be used twice in a computation.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from typing import Any
@@ -233,8 +231,7 @@ class Layer(State):
             )
         if x.dtype != dtype:
             raise TypeError(
-                f"the input is {x.dtype}, the model {dtype}; "
-                f"make it with Tensor(x, dtype={str(dtype)!r})"
+                f"the input is {x.dtype}, the model {dtype}; use Tensor(x, dtype={str(dtype)!r})"
             )
         return x
 

@@ -5,8 +5,6 @@ ReLU and its pooling as one :class:`minifbi.fusion.ConvBlock`, which calls `back
 `relevance` here.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

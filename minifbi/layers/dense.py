@@ -1,7 +1,5 @@
 """The fully connected layer: the closed trio as three matrix products."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

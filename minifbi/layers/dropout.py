@@ -1,7 +1,5 @@
 """Dropout: a random gate."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Flatten: maps become rows of features."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

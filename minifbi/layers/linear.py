@@ -19,8 +19,6 @@ map(u, W), and the gradient at W is that of a forward pass of u, with r as the g
 output.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

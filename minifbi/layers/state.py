@@ -4,8 +4,6 @@ Kept apart from :mod:`minifbi.layers.base` so that the file with a layer's metho
 little else.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Self
 

@@ -4,8 +4,6 @@ The two functions are the only places where the engine records a layer.  Layers,
 containers use them; a rule may hand them other weights than the layer's own.
 """
 
-from __future__ import annotations
-
 import operator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +13,7 @@ from minifbi.autograd import Tensor, record
 from minifbi.backends import Array
 from minifbi.numerics import Watch, checking
 
+Tensors = tuple[Tensor, ...]
 _data = operator.attrgetter("data")
 
 
@@ -38,7 +37,7 @@ class Step:
 
     name: str
     layer: Any
-    inputs: tuple[Tensor, ...]
+    inputs: Tensors
     z: Tensor
     saved: Any
 
@@ -72,9 +71,7 @@ class Step:
         return carry_back(self.layer, ratio, self.saved, parameters, self.name)
 
 
-def apply(
-    layer: Any, x: Tensor, parameters: tuple[Tensor, ...], name: str = ""
-) -> tuple[Tensor, Any]:
+def apply(layer: Any, x: Tensor, parameters: Tensors, name: str = "") -> tuple[Tensor, Any]:
     """Eq. (1) on the tape: ``layer.forward``, whose adjoint is ``layer.backward``.
 
     Parameters
@@ -111,7 +108,7 @@ def apply(
 
 
 def carry_back(
-    layer: Any, ratio: Tensor, saved: Any, parameters: tuple[Tensor, ...], name: str = ""
+    layer: Any, ratio: Tensor, saved: Any, parameters: Tensors, name: str = ""
 ) -> Tensor:
     """Eq. (2) on the tape: ``layer.relevance``, whose adjoint is ``layer.relevance_backward``.
 

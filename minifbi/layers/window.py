@@ -1,7 +1,5 @@
 """What convolution and pooling share: a window that moves over maps."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from minifbi.arguments import expect_shape, pair

@@ -5,8 +5,6 @@ own: their positive parts, their squares.  Such a map and its transpose are two 
 layer's ``forward`` and ``relevance`` (:mod:`minifbi.layers.linear`), with their adjoints.
 """
 
-from __future__ import annotations
-
 from minifbi.autograd import Tensor, where
 from minifbi.errors import ConfigError
 from minifbi.layers import Linear, Step
@@ -31,8 +29,7 @@ class LinearMap:
         if not isinstance(step.layer, Linear):
             raise ConfigError(
                 f"layer {step.name!r} is a {type(step.layer).__name__}, and this rule needs the "
-                "weights of a Conv2d or Dense; give the layer the rule 'zero' or 'epsilon' in a "
-                "Composite"
+                "weights of a Conv2d or Dense; use 'zero' or 'epsilon' there, in a Composite"
             )
         self.layer, self._x = step.layer, step.x.data
         self.weight, self.bias = step.layer.weight, step.layer.bias

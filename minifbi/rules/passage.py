@@ -4,8 +4,6 @@ Training (:mod:`minifbi.fbi`), heatmaps and bookkeeping (:mod:`minifbi.explain`)
 regularizers on gradients all read what :func:`walk` yields.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 

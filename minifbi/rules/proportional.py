@@ -5,8 +5,6 @@ layer; c_ij = x_i w_ij contributions; R_j the relevance at the outputs, R_i at t
 y^+ = max(y, 0), y^- = min(y, 0).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from minifbi.arguments import number, refused
@@ -156,9 +154,7 @@ class AlphaBeta(BySign):
     def __post_init__(self) -> None:
         number("beta", self.beta, low=0)
         if not abs(number("alpha", self.alpha) - 1 - self.beta) <= 1e-9:
-            raise refused(
-                "alpha", self.alpha, f"1 + beta, that is {1 + self.beta:g}, to conserve relevance"
-            )
+            raise refused("alpha", self.alpha, f"1 + beta = {1 + self.beta}, to conserve relevance")
 
     def favour(self, y: Tensor) -> tuple[Tensor, Tensor]:
         return signs(y)
