@@ -7,15 +7,18 @@ floats count as numbers; True and False do not.
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from minifbi.errors import CheckpointError, ConfigError, ShapeError
+
+T = TypeVar("T")
 
 
 def whole(name: str, value: Any, least: int | None = None, most: int | None = None) -> int:
@@ -120,6 +123,45 @@ def choice(name: str, value: Any, allowed: Collection[str]) -> str:
     raise refused(name, value, f"one of {', '.join(allowed)}")
 
 
+def build(what: str, text: str, builders: Mapping[str, Callable[..., T]], **options: Any) -> T:
+    """Build what a text names, such as "epsilon:0.05": a name, and its numbers after a colon.
+
+    Parameters
+    ----------
+    what : str
+        What the message calls it, such as "rule".
+    text : str
+        The name alone, or "NAME:NUMBER,NUMBER".
+    builders : mapping of str to callable
+        By name, what builds it from its numbers, all of which have defaults.
+    **options
+        The numbers by name instead.
+
+    Returns
+    -------
+    object
+        What the callable returns.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such name, or the numbers do not fit it.
+    """
+    name, colon, numbers = text.partition(":")
+    if name not in builders:
+        raise ConfigError(f"{what} {text!r}: expected one of {', '.join(builders)}")
+    try:
+        values = [float(number) for number in numbers.split(",")] if colon else []
+        return builders[name](*values, **options)
+    except ConfigError:  # a ValueError too: the right number of numbers, one of them out of range
+        raise
+    except (TypeError, ValueError):
+        given = f"{numbers!r} {options or ''}".strip()
+        takes = inspect.signature(builders[name]).parameters.values()
+        expected = ", ".join(f"{p.name} ({p.default:g})" for p in takes) or "no numbers"
+        raise ConfigError(f"{what} {name!r} got {given}; expected {expected}") from None
+
+
 def pair(name: str, value: Any, least: int | None = None) -> tuple[int, int]:
     """Return an int, or a pair of ints, as a pair: (3, 3) for 3.
 
@@ -149,7 +191,7 @@ def pair(name: str, value: Any, least: int | None = None) -> tuple[int, int]:
     raise refused(name, value, f"an integer or a pair of integers{bounds}")
 
 
-def labels_of(labels: Any, batch: int, classes: int, look: bool = True) -> NDArray[np.int64]:
+def labels_of(labels: Any, batch: int, classes: int, *, look: bool = True) -> NDArray[np.int64]:
     """Return labels as an int64 array, one per sample of a batch.
 
     Parameters
@@ -190,15 +232,17 @@ def labels_of(labels: Any, batch: int, classes: int, look: bool = True) -> NDArr
     return array.astype(np.int64, copy=False)
 
 
-def shape_is(what: str, shape: tuple[int, ...], expected: tuple[Any, ...], hint: str = "") -> None:
-    """Raise unless the shape of an input is the expected one.
+def expect_shape(
+    what: str, shape: tuple[int, ...], expected: tuple[Any, ...], hint: str = ""
+) -> None:
+    """Raise unless a shape is the expected one.
 
     Parameters
     ----------
     what : str
-        Which layer or function got the input.
+        Who got what, such as "Dense got an input".
     shape : tuple of int
-        Of the input.
+        Of what it got.
     expected : tuple of int or str
         A number where the length is fixed, a letter where it is free: ("N", 3, "H", "W").
     hint : str
@@ -212,7 +256,7 @@ def shape_is(what: str, shape: tuple[int, ...], expected: tuple[Any, ...], hint:
     fixed = [n if isinstance(e, str) else e for n, e in zip(shape, expected, strict=False)]
     if len(shape) != len(expected) or fixed != list(shape):
         words = ", ".join(map(str, expected))
-        raise ShapeError(f"{what} got an input of shape {shape}, expected ({words}){hint}")
+        raise ShapeError(f"{what} of shape {shape}, expected ({words}){hint}")
 
 
 def arrays_like(

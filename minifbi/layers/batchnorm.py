@@ -61,6 +61,7 @@ class BatchNorm2d(Linear):
     """
 
     functional = False
+    shown = ("num_features", "eps", "momentum")
     running_mean: Array
     running_var: Array
 
@@ -81,9 +82,6 @@ class BatchNorm2d(Linear):
         self.bias = self.add_parameter("bias", zeros, backend, dtype)
         self.add_buffer("running_mean", zeros, backend, dtype)
         self.add_buffer("running_var", ones, backend, dtype)
-
-    def __repr__(self) -> str:
-        return f"BatchNorm2d({self.num_features}, eps={self.eps:g}, momentum={self.momentum:g})"
 
     def check_input(self, shape: tuple[int, ...]) -> None:
         if len(shape) != 4 or shape[1] != self.num_features:

@@ -5,17 +5,13 @@ layer; c_ij = x_i w_ij contributions; R_j the relevance at the outputs, R_i at t
 y^+ = max(y, 0), y^- = min(y, 0).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from minifbi.arguments import number, refused
-from minifbi.autograd import Tensor
-from minifbi.autograd.functions import where
+from minifbi.autograd import Tensor, where
 from minifbi.layers import Linear, Step
-from minifbi.rules.flow import Book, Flow, share, share_out
+from minifbi.rules.flow import Book, Flow, Rule, share, share_out
 from minifbi.rules.linear import LinearMap, signs
-from minifbi.rules.rule import Rule
 
 
 @dataclass(frozen=True)
@@ -80,8 +76,8 @@ class BySign(Rule):
         """Weights, or biases, in favour of the positive ones; the same for the negative ones."""
         raise NotImplementedError(f"{type(self).__name__} must define favour")
 
-    def split(self, step: Step, flow: Flow) -> list[tuple[Flow, float]]:
-        """What the first and the second sum share out: a flow, and which fraction of it."""
+    def split(self, step: Step, flow: Flow) -> list[Flow]:
+        """What the first and the second sum share out; the first alone if that is all."""
         raise NotImplementedError(f"{type(self).__name__} must define split")
 
     def __call__(self, step: Step, flow: Flow, book: Book | None = None) -> Flow:
@@ -90,9 +86,9 @@ class BySign(Rule):
         biases = (None, None) if layer.bias is None else self.favour(layer.bias)
         inputs = signs(x) if bool((x.data < 0).any()) else (x,)
         carried = []
-        for i, (part, fraction) in enumerate(self.split(step, flow)):
+        for i, part in enumerate(self.split(step, flow)):
             summands = list(zip(inputs, (weights[i], weights[1 - i]), strict=False))
-            carried.append(share_out(step, part, summands, biases[i], fraction, book))
+            carried.append(share_out(step, part, summands, biases[i], book))
         ratios = [sum(both[1:], both[0]) for both in zip(*carried, strict=True)]
         return Flow(ratios[0] if len(ratios) == 1 else where(x.data >= 0, *ratios))
 
@@ -125,11 +121,11 @@ class Gamma(BySign):
         positive, negative = signs(y)
         return y + positive * self.gamma, y + negative * self.gamma
 
-    def split(self, step: Step, flow: Flow) -> list[tuple[Flow, float]]:
+    def split(self, step: Step, flow: Flow) -> list[Flow]:
         above = step.z.data >= 0
-        parts = [(flow.where(above), 1.0), (flow.where(~above), 1.0)]
+        parts = [flow.where(above), flow.where(~above)]
         # under a ReLU nothing arrives where z < 0
-        return parts if bool((parts[1][0].values.data != 0).any()) else parts[:1]
+        return parts if bool((parts[1].values.data != 0).any()) else parts[:1]
 
 
 @dataclass(frozen=True)
@@ -158,15 +154,13 @@ class AlphaBeta(BySign):
     def __post_init__(self) -> None:
         number("beta", self.beta, low=0)
         if not abs(number("alpha", self.alpha) - 1 - self.beta) <= 1e-9:
-            raise refused(
-                "alpha", self.alpha, f"1 + beta, that is {1 + self.beta:g}, to conserve relevance"
-            )
+            raise refused("alpha", self.alpha, f"1 + beta = {1 + self.beta}, to conserve relevance")
 
     def favour(self, y: Tensor) -> tuple[Tensor, Tensor]:
         return signs(y)
 
-    def split(self, step: Step, flow: Flow) -> list[tuple[Flow, float]]:
-        return [(flow, self.alpha), (flow, -self.beta)] if self.beta else [(flow, self.alpha)]
+    def split(self, step: Step, flow: Flow) -> list[Flow]:
+        return [flow.times(self.alpha), flow.times(-self.beta)] if self.beta else [flow]
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,14 @@ from minifbi.backends import get_backend, output_size
 from minifbi.fusion import ConvBlock
 from minifbi.layers import (
     AvgPool2d,
+    BatchNorm2d,
     Conv2d,
     Dense,
     Dropout,
     Flatten,
+    GlobalAvgPool2d,
     Layer,
+    LeakyReLU,
     MaxPool2d,
     ReLU,
     Residual,
@@ -138,6 +141,16 @@ def without_weights(build: Callable[[], Layer]) -> Callable[[Any, bool], Case]:
     return case
 
 
+def batchnorm(draw: Any, bias: bool) -> Case:
+    """In evaluation mode: with statistics that do not come from the batch, or it would divide."""
+    channels = draw(st.integers(1, 3))
+
+    def build(backend: str, dtype: Any) -> Layer:
+        return BatchNorm2d(channels, eps=0, backend=backend, dtype=dtype).eval()
+
+    return Case(build, (channels, *draw(_pairs(1, 6))))
+
+
 def chain(draw: Any, bias: bool) -> Case:
     """Every kind once, the outer two in a chain inside a chain."""
     size = draw(_pairs(4, 7))
@@ -173,11 +186,14 @@ def residual(draw: Any, bias: bool) -> Case:
 
 GEOMETRIES: dict[str, Callable[[Any, bool], Case]] = {
     "AvgPool2d": pooling(AvgPool2d),
+    "BatchNorm2d": batchnorm,
     "Conv2d": conv,
     "ConvBlock": block,
     "Dense": dense,
     "Dropout": without_weights(lambda: Dropout(0.5, rng=3)),
     "Flatten": without_weights(Flatten),
+    "GlobalAvgPool2d": without_weights(GlobalAvgPool2d),
+    "LeakyReLU": without_weights(lambda: LeakyReLU(0.25)),
     "MaxPool2d": pooling(MaxPool2d),
     "ReLU": without_weights(ReLU),
     "Residual": residual,
