@@ -44,6 +44,11 @@ def check_numerics(on: bool = True) -> AbstractContextManager[None]:
     on : bool
         False: as if the block were not there.
 
+    Returns
+    -------
+    context manager
+        For a ``with`` statement.
+
     Raises
     ------
     NonFiniteError
@@ -85,8 +90,8 @@ class Watch:
     layer: Any
     backend: Backend
 
-    def forward(self, x: Array, z: Array) -> None:
-        """Raise if the weights, or the output for the input `x`, are not finite."""
+    def weights(self) -> None:
+        """Raise if the weights are not finite."""
         for key, p in self.layer.own_parameters.items():
             if not self._finite(p.data):
                 self._fail(
@@ -98,6 +103,8 @@ class Watch:
                     "to finite weights, or try a smaller learning rate",
                 )
 
+    def forward(self, x: Array, z: Array) -> None:
+        """Raise if the output for the input `x` is not finite."""
         if not self._finite(z):
             if not self._finite(x):
                 self._fail("forward", "its input", x, "", "clean what goes in first")
