@@ -182,7 +182,7 @@ class Residual(Sequential):
         self.chain, self.shortcut, self.sum = dict(self.layers), shortcut, Sum()
         if not self.layers or "shortcut" in self.layers:
             raise ConfigError(
-                f"Residual got {list(self.layers)}; expected at least one layer, none named 'shortcut'"
+                f"Residual got {list(self.layers)}; expected at least one, none named 'shortcut'"
             )
         if shortcut is not None:
             self.layers["shortcut"] = shortcut
