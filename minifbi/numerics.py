@@ -170,8 +170,8 @@ class Watch:
         )
 
 
-def check_input(given: Any, x: Any, model: Any) -> None:
-    """Raise NonFiniteError if images hold a NaN or an infinity, and name the first layer.
+def check_input(given: Any, x: Any, model: Any) -> Any:
+    """Hand images on; raise if they hold a NaN or an infinity, and name the first layer.
 
     Parameters
     ----------
@@ -181,11 +181,21 @@ def check_input(given: Any, x: Any, model: Any) -> None:
         The same, on the model's backend.  What is on a GPU already is not looked at.
     model : Layer
         The network that gets them.
+
+    Returns
+    -------
+    Tensor
+        x.
+
+    Raises
+    ------
+    NonFiniteError
+        If a number is NaN or infinite.
     """
     values = x.data
     if x.backend.asynchronous:
         if given is x or x.backend.holds(given):
-            return
+            return x
         with np.errstate(over="ignore"):
             values = np.asarray(given, dtype=x.dtype)  # before it went to the device
     if bad := values.size - np.count_nonzero(np.isfinite(values)):
@@ -194,6 +204,7 @@ def check_input(given: Any, x: Any, model: Any) -> None:
             f"the input{first} holds {bad} values that are NaN or infinite out of {values.size}; "
             f"a net cannot learn from them: clean the data first"
         )
+    return x
 
 
 # ---- in training ---------------------------------------------------------------------------

@@ -148,7 +148,7 @@ def test_build_takes_numbers_after_a_colon_or_by_name():
             build("rule", text, builders)
     with pytest.raises(ConfigError, match="rule 'plain' got '1'; expected no numbers"):
         build("rule", "plain:1", builders)
-    with pytest.raises(ConfigError, match="method 'tow': expected one of plain, two$"):
+    with pytest.raises(ConfigError, match=r"method 'tow': expected one of plain, two$"):
         build("method", "tow", builders)
 
 

@@ -97,9 +97,7 @@ class Sequential(Layer):
         BackendMismatchError, TypeError
             If x is a Tensor of another backend or dtype.
         """
-        given, x = x, super().as_input(x)
-        check_input(given, x, self)
-        return x
+        return check_input(x, super().as_input(x), self)
 
     def trace(self, x: Any, name: str = "") -> list[Step]:
         return trace_chain(self.layers, x if isinstance(x, Tensor) else self.as_input(x), name)
