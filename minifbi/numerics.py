@@ -170,7 +170,7 @@ class Watch:
         )
 
 
-def check_input(given: Any, x: Any, model: Any) -> Any:
+def finite_input(given: Any, x: Any, model: Any) -> Any:
     """Hand images on; raise if they hold a NaN or an infinity, and name the first layer.
 
     Parameters

@@ -10,7 +10,7 @@ from minifbi.backends import Array, Backend
 from minifbi.errors import ConfigError, ShapeError
 from minifbi.layers.base import Gradients, Layer, evaluating
 from minifbi.layers.tape import Step, apply
-from minifbi.numerics import check_input
+from minifbi.numerics import finite_input
 from minifbi.text import layer_table
 
 
@@ -97,7 +97,7 @@ class Sequential(Layer):
         BackendMismatchError, TypeError
             If x is a Tensor of another backend or dtype.
         """
-        return check_input(x, super().as_input(x), self)
+        return finite_input(x, super().as_input(x), self)
 
     def trace(self, x: Any, name: str = "") -> list[Step]:
         return trace_chain(self.layers, x if isinstance(x, Tensor) else self.as_input(x), name)
