@@ -253,8 +253,10 @@ def expect_shape(
     ShapeError
         With both shapes, and the hint.
     """
-    fixed = [n if isinstance(e, str) else e for n, e in zip(shape, expected, strict=False)]
-    if len(shape) != len(expected) or fixed != list(shape):
+    fits = len(shape) == len(expected)
+    for length, wanted in zip(shape, expected, strict=False):
+        fits = fits and (length == wanted or isinstance(wanted, str))
+    if not fits:
         words = ", ".join(map(str, expected))
         raise ShapeError(f"{what} of shape {shape}, expected ({words}){hint}")
 

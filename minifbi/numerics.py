@@ -44,6 +44,11 @@ def check_numerics(on: bool = True) -> AbstractContextManager[None]:
     on : bool
         False: as if the block were not there.
 
+    Returns
+    -------
+    context manager
+        For a ``with`` statement.
+
     Raises
     ------
     NonFiniteError
@@ -85,8 +90,8 @@ class Watch:
     layer: Any
     backend: Backend
 
-    def forward(self, x: Array, z: Array) -> None:
-        """Raise if the weights, or the output for the input `x`, are not finite."""
+    def weights(self) -> None:
+        """Raise if the weights are not finite."""
         for key, p in self.layer.own_parameters.items():
             if not self._finite(p.data):
                 self._fail(
@@ -98,6 +103,8 @@ class Watch:
                     "to finite weights, or try a smaller learning rate",
                 )
 
+    def forward(self, x: Array, z: Array) -> None:
+        """Raise if the output for the input `x` is not finite."""
         if not self._finite(z):
             if not self._finite(x):
                 self._fail("forward", "its input", x, "", "clean what goes in first")
@@ -163,8 +170,8 @@ class Watch:
         )
 
 
-def check_input(given: Any, x: Any, model: Any) -> None:
-    """Raise NonFiniteError if images hold a NaN or an infinity, and name the first layer.
+def finite_input(given: Any, x: Any, model: Any) -> Any:
+    """Hand images on; raise if they hold a NaN or an infinity, and name the first layer.
 
     Parameters
     ----------
@@ -174,11 +181,21 @@ def check_input(given: Any, x: Any, model: Any) -> None:
         The same, on the model's backend.  What is on a GPU already is not looked at.
     model : Layer
         The network that gets them.
+
+    Returns
+    -------
+    Tensor
+        x.
+
+    Raises
+    ------
+    NonFiniteError
+        If a number is NaN or infinite.
     """
     values = x.data
     if x.backend.asynchronous:
         if given is x or x.backend.holds(given):
-            return
+            return x
         with np.errstate(over="ignore"):
             values = np.asarray(given, dtype=x.dtype)  # before it went to the device
     if bad := values.size - np.count_nonzero(np.isfinite(values)):
@@ -187,6 +204,7 @@ def check_input(given: Any, x: Any, model: Any) -> None:
             f"the input{first} holds {bad} values that are NaN or infinite out of {values.size}; "
             f"a net cannot learn from them: clean the data first"
         )
+    return x
 
 
 # ---- in training ---------------------------------------------------------------------------

@@ -258,7 +258,8 @@ def backward_order(result: Tensor) -> list[Tensor]:
 
 def check_same_backend(tensors: Sequence[Tensor], name: str) -> None:
     """Raise BackendMismatchError if the inputs of an operation live on different backends."""
-    names = sorted(repr(backend.name) for backend in {tensor.backend for tensor in tensors})
+    backends = dict.fromkeys(tensor.backend for tensor in tensors)
+    names = [repr(backend.name) for backend in backends]
     if len(names) > 1:
         found = f"{name} got tensors of two backends, {' and '.join(names[:2])}"
         raise BackendMismatchError(f"{found}; make both with the same backend=")

@@ -141,6 +141,24 @@ class Backend(ABC):
 
         Labels that are on a device already come from a data set, which has checked that they are
         in range; to look at them there would make the host wait in each step.
+
+        Parameters
+        ----------
+        labels : array_like of int
+            Classes, 0 to `classes` - 1.
+        batch : int
+            How many there must be, N.
+        classes : int
+            The number of classes.
+
+        Returns
+        -------
+        array of int64, shape (N,)
+
+        Raises
+        ------
+        ShapeError
+            If their number or type is wrong, or one is out of range.
         """
         there = self.asynchronous and self.holds(labels)
         checked = labels_of(labels, batch, classes, look=not there)

@@ -10,7 +10,7 @@ from minifbi.backends import Array, Backend
 from minifbi.errors import ConfigError, ShapeError
 from minifbi.layers.base import Gradients, Layer, evaluating
 from minifbi.layers.tape import Step, apply
-from minifbi.numerics import check_input
+from minifbi.numerics import finite_input
 from minifbi.text import layer_table
 
 
@@ -97,9 +97,7 @@ class Sequential(Layer):
         BackendMismatchError, TypeError
             If x is a Tensor of another backend or dtype.
         """
-        given, x = x, super().as_input(x)
-        check_input(given, x, self)
-        return x
+        return finite_input(x, super().as_input(x), self)
 
     def trace(self, x: Any, name: str = "") -> list[Step]:
         return trace_chain(self.layers, x if isinstance(x, Tensor) else self.as_input(x), name)
@@ -182,7 +180,7 @@ class Residual(Sequential):
         self.chain, self.shortcut, self.sum = dict(self.layers), shortcut, Sum()
         if not self.layers or "shortcut" in self.layers:
             raise ConfigError(
-                f"Residual got the layers {list(self.layers)}; expected some, none named 'shortcut'"
+                f"Residual got {list(self.layers)}; expected at least one, none named 'shortcut'"
             )
         if shortcut is not None:
             self.layers["shortcut"] = shortcut

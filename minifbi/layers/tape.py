@@ -98,6 +98,8 @@ def apply(layer: Any, x: Tensor, parameters: Tensors, name: str = "") -> tuple[T
     """
     backend, needs_x = x.backend, x.requires_grad
     look = Watch(name, layer, backend) if name and checking() else None
+    if look:
+        look.weights()
     z, saved = layer.forward(backend, x.data, *map(_data, parameters))
     if look:
         look.forward(x.data, z)

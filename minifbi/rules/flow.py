@@ -77,7 +77,17 @@ class Flow:
         return Flow(self.relevance(a) + other.relevance(a), is_ratio=False)
 
     def times(self, factor: float) -> Flow:
-        """The same, multiplied by a number."""
+        """The same, multiplied by a number.
+
+        Parameters
+        ----------
+        factor : float
+            May be negative.
+
+        Returns
+        -------
+        Flow
+        """
         return Flow(self.values * factor, self.is_ratio)
 
     def where(self, mask: Any) -> Flow:

@@ -73,11 +73,35 @@ class BySign(Rule):
     """
 
     def favour(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights, or biases, in favour of the positive ones; the same for the negative ones."""
+        """Weights or biases, changed in favour of the positive ones and of the negative ones.
+
+        Parameters
+        ----------
+        y : Tensor, any shape
+            The layer's weights, or its biases.
+
+        Returns
+        -------
+        tuple of two Tensors, same shape
+            For the sum that favours what speaks for an output, and for the other.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define favour")
 
     def split(self, step: Step, flow: Flow) -> list[Flow]:
-        """What the first and the second sum share out; the first alone if that is all."""
+        """What each of the two sums shares out.
+
+        Parameters
+        ----------
+        step : Step
+            The layer at work.
+        flow : Flow
+            What arrives at ``step.z``.
+
+        Returns
+        -------
+        list of Flow
+            One for each sum; the first alone if nothing is left for the second.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define split")
 
     def __call__(self, step: Step, flow: Flow, book: Book | None = None) -> Flow:
@@ -154,7 +178,7 @@ class AlphaBeta(BySign):
     def __post_init__(self) -> None:
         number("beta", self.beta, low=0)
         if not abs(number("alpha", self.alpha) - 1 - self.beta) <= 1e-9:
-            raise refused("alpha", self.alpha, f"1 + beta = {1 + self.beta}, to conserve relevance")
+            raise refused("alpha", self.alpha, f"1 + beta, that is {1 + self.beta:g}")
 
     def favour(self, y: Tensor) -> tuple[Tensor, Tensor]:
         return signs(y)
