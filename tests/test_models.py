@@ -166,7 +166,8 @@ def test_without_biases(name, backend):
 
 
 @pytest.mark.parametrize(
-    ("name", "least"), [
+    ("name", "least"),
+    [
         *(("alexnet", 8), ("alexnet-overlapping", 15), ("lenet", 12)),
         *(("mlp", 1), ("vgg", 8), ("resnet", 1)),
     ],
