@@ -174,7 +174,7 @@ def test_without_biases(name, backend):
 )
 def test_smallest_image(name, least, backend):
     model = build_model(name, input_shape=(1, least, least), backend=backend)
-    assert model(np.zeros((1, 1, least, least))).shape == (1, 10)
+    assert model.eval()(np.zeros((1, 1, least, least))).shape == (1, 10)
     if least > 1:
         small = rf"images of {least - 1} x 28 are too small.*\d x \d+.*window of \d x \d"
         with pytest.raises(ShapeError, match=small):
@@ -214,7 +214,7 @@ def test_one_seed_one_set_of_weights(name, backend):
         np.testing.assert_array_equal(double[key], values)
         np.testing.assert_array_equal(single[key], values.astype(np.float32))
         np.testing.assert_array_equal(shared.state_dict()[key], values)
-        if key.endswith("weight"):
+        if key.endswith("weight") and "bn" not in key:  # BatchNorm2d begins with ones
             assert (other[key] != values).any()
 
 
