@@ -150,7 +150,7 @@ class State:
         dtype = self.dtype if dtype is None else np.dtype(dtype)
         if old is new and dtype == self.dtype:
             return self
-        for name, (layer, key) in self._named("own_buffers").items():
+        for name, (layer, key, _) in self._named("own_buffers").items():
             array = old.to_numpy(layer.own_buffers[key])
             setattr(layer, key, new.asarray(finite_array(f"buffer {name}", array, dtype)))
         for name, parameter in self.parameters().items():
