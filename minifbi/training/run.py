@@ -183,7 +183,8 @@ def resume(
         data = dataset or load_data(config)
         trainer = Trainer(config, data, callbacks=callbacks, schedule=schedule)
         if run is not None:  # else it was killed before its first epoch was done: it starts again
-            for name in trainer.load_state(run):
+            trainer.load_state(run)
+            for name in trainer.callbacks.missing(run.callbacks):
                 Progress.warn(f"the run had a callback {name}, and goes on without it")
         if epochs is not None and epochs > trainer.epoch:
             trainer.run.stopped = None

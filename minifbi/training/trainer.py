@@ -342,18 +342,13 @@ class Trainer:
             callbacks=self.callbacks.state_dict(),
         )
 
-    def load_state(self, state: RunState) -> list[str]:
+    def load_state(self, state: RunState) -> None:
         """Go on from where :meth:`state` was taken.
 
         Parameters
         ----------
         state : RunState
             It is not changed.
-
-        Returns
-        -------
-        list of str
-            Names of the callbacks that the run had and this trainer does not have.
 
         Raises
         ------
@@ -378,7 +373,7 @@ class Trainer:
             self.gate.step = run.gate_step
             self.rng.bit_generator.state = run.rng
             self.model.load_random_states(run.layer_rngs)
-            missing = self.callbacks.load_state_dict(run.callbacks)
+            self.callbacks.load_state_dict(run.callbacks)
         except CheckpointError:
             raise
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
@@ -386,7 +381,6 @@ class Trainer:
         # the options may have changed since; the arrays live in the model and the optimiser
         self.run = dataclasses.replace(run, config=ours.config, parameters={}, optimizer={})
         self._lr.load(self.run)
-        return missing
 
 
 def _data_facts(dataset: Dataset) -> dict[str, Any]:
