@@ -216,9 +216,8 @@ def fbi_loss(terms: Mapping[str, Tensor]) -> Tensor:
     if not terms:
         raise ConfigError("L_FBI needs at least one functional layer (Conv2d or Dense), got none")
     inputs, share = tuple(terms.values()), 1.0 / len(terms)
-    total = inputs[0].data
-    for term in inputs[1:]:
-        total = total + term.data
+    summands = [term.data for term in inputs]
+    total = sum(summands[1:], summands[0])
     return record(total * share, inputs, lambda g: [g * share] * len(inputs), "fbi_loss")
 
 

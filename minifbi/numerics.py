@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from minifbi.backends import Array, Backend
 from minifbi.errors import NonFiniteError
@@ -170,6 +171,16 @@ class Watch:
             f"({type(self.layer).__name__}): {count:,} of {values.size:,} {noun} of {what} "
             f"{'is' if count == 1 else 'are'} NaN or infinite, the first at {first}: "
             f"{values[first]}{f', while {known}' if known else ''}; {advice}"
+        )
+
+
+def check_input(values: NDArray[Any], model: Any) -> None:
+    """Raise NonFiniteError if images hold a NaN or an infinity, and name the first layer."""
+    if bad := values.size - np.count_nonzero(np.isfinite(values)):
+        first = "".join(f" of layer {name!r}" for name, _ in model.named_layers()[:1])
+        raise NonFiniteError(
+            f"the input{first} holds {bad} values that are NaN or infinite out of {values.size}; "
+            f"a net cannot learn from them: clean the data first"
         )
 
 

@@ -60,14 +60,9 @@ def class_indices(backend: Backend, labels: Any, batch: int, classes: int) -> Ar
     Labels that are on a device already come from a data set, which has checked that they are
     in range; to look at them there would make the host wait in each step.
     """
-    if not (backend.asynchronous and backend.holds(labels)):
-        return backend.asarray(labels_of(labels, batch, classes))
-    if tuple(labels.shape) != (batch,) or labels.dtype.kind not in "iu":
-        raise ShapeError(
-            f"labels are {labels.dtype} of shape {labels.shape}, expected integers ({batch},): "
-            f"one per image"
-        )
-    return labels
+    there = backend.asynchronous and backend.holds(labels)
+    checked = labels_of(labels, batch, classes, look=not there)
+    return checked if there else backend.asarray(checked)
 
 
 def cross_entropy(logits: Tensor, labels: Any) -> Tensor:

@@ -57,7 +57,7 @@ class Layer(State):
         z, that is, whether the paper's form divides by z here: convolution, dense,
         average pooling, sums.  There a rule's stabiliser applies.
     training : bool
-        Set by :meth:`train` and :meth:`eval`; only Dropout looks at it.
+        Set by :meth:`train` and :meth:`eval`; Dropout and BatchNorm2d look at it.
     """
 
     functional = False
@@ -255,8 +255,9 @@ class Layer(State):
             x = self.as_input(x)
         self.check_input(x.data.shape)
         name = name or type(self).__name__.lower()
-        z, saved = apply(self, x, tuple(self.own_parameters.values()), name)
-        return [Step(name, self, (x,), z, saved)]
+        parameters = tuple(self.own_parameters.values())
+        z, saved = apply(self, x, parameters, name)
+        return [Step(name, self, (x,), z, saved, parameters)]
 
 
 @contextlib.contextmanager

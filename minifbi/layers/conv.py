@@ -13,7 +13,6 @@ import numpy as np
 
 from minifbi.arguments import whole
 from minifbi.backends import Array, Backend
-from minifbi.errors import ShapeError
 from minifbi.layers.base import Gradients
 from minifbi.layers.linear import Linear, Seed
 from minifbi.layers.window import Window
@@ -95,13 +94,8 @@ class Conv2d(Window, Linear):
         )
 
     def check_input(self, shape: tuple[int, ...]) -> None:
-        if len(shape) != 4 or shape[1] != self.in_channels:
-            raise ShapeError(
-                f"Conv2d got an input of shape {shape}, expected (N, {self.in_channels}, H, W): "
-                f"its weight has shape {self.weight.shape}, so the input needs "
-                f"{self.in_channels} channels"
-            )
-        self._check_size(shape)
+        needs = f": its weight has shape {self.weight.data.shape}"
+        self._check_size(shape, self.in_channels, needs)
 
     # ---- Eq. (1) ---------------------------------------------------------------------
     def forward(

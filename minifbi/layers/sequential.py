@@ -9,10 +9,11 @@ import numpy as np
 
 from minifbi.autograd import Tensor, no_grad
 from minifbi.backends import Array, Backend
-from minifbi.errors import ConfigError, NonFiniteError, ShapeError
+from minifbi.errors import ConfigError, ShapeError
 from minifbi.layers.base import Gradients, Layer, evaluating
 from minifbi.layers.tape import Step, apply
-from minifbi.text import table
+from minifbi.numerics import check_input
+from minifbi.text import layer_table
 
 
 class Sequential(Layer):
@@ -105,12 +106,7 @@ class Sequential(Layer):
                 return x
             with np.errstate(over="ignore"):
                 values = np.asarray(given, dtype=x.dtype)  # before it went to the device
-        if bad := x.size - np.count_nonzero(np.isfinite(values)):
-            first = "".join(f" of layer {name!r}" for name, _ in self.named_layers()[:1])
-            raise NonFiniteError(
-                f"the input{first} holds {bad} values that are NaN or infinite out of {x.size}; "
-                f"a net cannot learn from them: clean the data first"
-            )
+        check_input(values, self)
         return x
 
     def trace(self, x: Any, name: str = "") -> list[Step]:
@@ -157,24 +153,7 @@ class Sequential(Layer):
             )
         with evaluating(self), no_grad():
             steps = self.trace(self.as_input(np.zeros((1, *input_shape))))
-        rows = [
-            ("layer", "kind", "output shape", "parameters"),
-            ("input", "", _shape(input_shape), ""),
-        ]
-        for step in steps:
-            count = sum(p.size for p in step.layer.own_parameters.values())
-            shape = _shape(step.z.shape[1:])
-            rows.append((step.name, repr(step.layer), shape, f"{count:,}" if count else ""))
-        total = sum(p.size for p in self.parameters().values())
-        functional = sum(step.layer.functional for step in steps)
-        return table(rows, right=(3,)) + (
-            f"\n{total:,} parameters; K = {functional} functional layers; {self.dtype}, "
-            f"backend {self.backend.name}"
-        )
-
-
-def _shape(sample: tuple[int, ...]) -> str:
-    return str(("N", *sample)).replace("'", "")
+        return layer_table(self, input_shape, steps)
 
 
 class Residual(Sequential):

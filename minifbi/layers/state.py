@@ -11,10 +11,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from minifbi.arguments import finite_array
+from minifbi.arguments import arrays_like
 from minifbi.autograd import Tensor
 from minifbi.backends import Array, Backend, get_backend
-from minifbi.errors import CheckpointError
 
 
 class State:
@@ -185,7 +184,7 @@ class State:
 
     def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
         """Copies of all parameters and buffers as NumPy arrays, by name."""
-        arrays = {**{name: p.data for name, p in self.parameters().items()}, **self.buffers()}
+        arrays = {name: p.data for name, p in self.parameters().items()} | self.buffers()
         return {name: np.array(self.backend.to_numpy(array)) for name, array in arrays.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -202,23 +201,7 @@ class State:
             If names or shapes differ from this model's, or a number is not
             finite.  Nothing is changed then.
         """
-        own = self.state_dict()
-        missing = [name for name in own if name not in state]
-        surplus = [name for name in state if name not in own]
-        if missing or surplus:
-            listed = {"missing": missing, "not in this model": surplus}
-            raise CheckpointError(
-                "the parameters belong to another model: "
-                + "; ".join(f"{what} {', '.join(names)}" for what, names in listed.items() if names)
-            )
-        arrays = {}
-        for name, held in own.items():
-            if np.shape(state[name]) != held.shape:
-                raise CheckpointError(
-                    f"the parameters belong to another model: {name} has shape "
-                    f"{np.shape(state[name])}, this model has {held.shape}"
-                )
-            arrays[name] = finite_array(f"parameter {name}", state[name], held.dtype)
+        arrays = arrays_like("parameter", state, self.state_dict())
         for name, p in self.parameters().items():
             p.data = p.backend.asarray(arrays[name])
         for name, (layer, key) in self._named("own_buffers").items():

@@ -34,6 +34,8 @@ class Step:
         The output.
     saved : object
         What the layer's ``forward`` remembers for the other methods.
+    parameters : tuple of Tensor
+        With which the layer computed: its own, or what it made of them, as BatchNorm2d does.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Step:
     inputs: tuple[Tensor, ...]
     z: Tensor
     saved: Any
+    parameters: tuple[Tensor, ...] = ()
 
     @property
     def x(self) -> Tensor:
@@ -70,8 +73,7 @@ class Step:
                 f"layer {self.name!r}: relevance got a ratio of shape {ratio.shape}; it must have "
                 f"the shape of the layer's output, {self.z.shape}"
             )
-        parameters = tuple(self.layer.own_parameters.values())
-        return carry_back(self.layer, ratio, self.saved, parameters, self.name)
+        return carry_back(self.layer, ratio, self.saved, self.parameters, self.name)
 
 
 def apply(

@@ -16,6 +16,7 @@ unchanged, through max-pooling to the winners, through Flatten in another shape.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from minifbi.autograd import Tensor
 from minifbi.autograd.functions import where
 from minifbi.layers import Dropout, Flatten, MaxPool2d, ReLU, Step
-from minifbi.rules.linear import divide
+from minifbi.rules.linear import LinearMap, divide
 
 
 @dataclass(slots=True)
@@ -144,8 +145,8 @@ def share(
         What the rule divides by: the sum of all that the rule shares among.
     epsilon : float
         The stabiliser, at least 0, in units of `total`.
-    bias : Tensor, optional
-        The part of `total` that belongs to the bias, ready to be broadcast.
+    bias : Tensor, shape (O,), optional
+        The part of `total` that belongs to the bias, one number per map or feature of z.
     fraction : float
         Of the relevance, only this much is shared out here.
     book : Book, optional
@@ -166,8 +167,52 @@ def share(
     if book is not None:
         book.stabilizer += per_sample(flow.relevance(z) * fraction - s * total)
         if bias is not None:
-            book.bias += per_sample(s * bias)
+            book.bias += per_sample(s * bias.reshape(-1, *(1,) * (z.ndim - 2)))
     return s
+
+
+def share_out(
+    step: Step,
+    flow: Flow,
+    summands: Sequence[tuple[Tensor, Tensor]],
+    bias: Tensor | None = None,
+    fraction: float = 1.0,
+    book: Book | None = None,
+) -> list[Tensor]:
+    """Share relevance out in proportion to the summands of a sum that a rule chooses.
+
+    For summands (x, v), with inputs x_i and weights v_ij that stand in for the layer's own::
+
+        t_j = sum of x_i v_ij over i and over all summands, + b_j
+        R_i = x_i c_i,   c_i = sum_j v_ij R_j / t_j,   summed over all summands
+
+    Montavon et al. (2019, Table 1) give most rules this form.
+
+    Parameters
+    ----------
+    step : Step
+        A layer with weights.
+    flow : Flow
+        What arrives at its output.
+    summands : sequence of (Tensor, Tensor)
+        Each an input and weights, in the shapes of the layer's own; an input of one sample
+        stands for all.
+    bias : Tensor, shape (O,), optional
+        b, which absorbs its share.
+    fraction, book
+        See :func:`share`.
+
+    Returns
+    -------
+    list of Tensor, shape of x
+        c, one per summand.
+    """
+    layer, ((x, v), *others) = LinearMap(step), summands
+    total = layer.forward(x, v, bias)
+    for x, v in others:
+        total = total + layer.forward(x, v)
+    s = share(flow, step.z, total, bias=bias, fraction=fraction, book=book)
+    return [layer.transpose(s, v) for _, v in summands]
 
 
 def pass_on(step: Step, flow: Flow) -> Flow:
@@ -175,10 +220,9 @@ def pass_on(step: Step, flow: Flow) -> Flow:
 
     A relevance goes through a layer of another kind as a ratio.
     """
-    if flow.is_ratio:
-        return Flow(step.relevance(flow.values))
-    if isinstance(step.layer, (ReLU, Dropout)):
+    # what arrives at an output of Flatten or MaxPool2d goes to one input, whole
+    if flow.is_ratio or isinstance(step.layer, (Flatten, MaxPool2d)):
+        return Flow(step.relevance(flow.values), flow.is_ratio)
+    if isinstance(step.layer, (ReLU, Dropout)):  # LeakyReLU is a ReLU
         return flow
-    if isinstance(step.layer, (Flatten, MaxPool2d)):  # each output's goes to one input, whole
-        return Flow(step.relevance(flow.values), is_ratio=False)
     return Flow(step.relevance(share(flow, step.z, step.z)))

@@ -39,7 +39,7 @@ class LinearMap:
                 "Composite"
             )
         self.layer, self._x = step.layer, step.x.data
-        self.weight, self.bias = step.layer.weight, step.layer.bias
+        self.weight, self.bias = (*step.parameters, None)[:2]
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """map(x, weight) + bias; x has the shape of the layer's input, bias that of its bias."""
@@ -48,10 +48,6 @@ class LinearMap:
     def transpose(self, s: Tensor, weight: Tensor) -> Tensor:
         """map_T(s, weight); s has the shape of the layer's output."""
         return carry_back(self.layer, s, (self._x, weight.data, False), (weight,))
-
-    def as_map(self, bias: Tensor) -> Tensor:
-        """A bias (O,) in the shape in which it is added to the output."""
-        return bias.reshape(-1, *(1,) * (self.weight.ndim - 2))
 
 
 def signs(weight: Tensor) -> tuple[Tensor, Tensor]:
