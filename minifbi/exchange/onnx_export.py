@@ -18,11 +18,14 @@ from minifbi.errors import ConfigError
 from minifbi.files.atomic import write_bytes
 from minifbi.layers import (
     AvgPool2d,
+    BatchNorm2d,
     Conv2d,
     Dense,
     Dropout,
     Flatten,
+    GlobalAvgPool2d,
     Layer,
+    LeakyReLU,
     MaxPool2d,
     ReLU,
 )
@@ -42,9 +45,12 @@ def _window(layer: Any) -> dict[str, Any]:
 ONNX_NODES: dict[type[Layer], Callable[[Any], tuple[str, dict[str, Any]]]] = {
     Conv2d: lambda layer: ("Conv", _window(layer)),
     Dense: lambda layer: ("Gemm", {"transB": 1}),
+    BatchNorm2d: lambda layer: ("BatchNormalization", {"epsilon": layer.eps}),
     ReLU: lambda layer: ("Relu", {}),
+    LeakyReLU: lambda layer: ("LeakyRelu", {"alpha": layer.negative_slope}),
     MaxPool2d: lambda layer: ("MaxPool", _window(layer)),
     AvgPool2d: lambda layer: ("AveragePool", {**_window(layer), "count_include_pad": 1}),
+    GlobalAvgPool2d: lambda layer: ("GlobalAveragePool", {}),
     Flatten: lambda layer: ("Flatten", {}),
     Dropout: lambda layer: ("Identity", {}),
     Sum: lambda layer: ("Add", {}),
