@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from minifbi.arguments import choice, number, refused, whole
+from minifbi.arguments import choice, number, pair, refused, whole
 from minifbi.backends import BACKEND_NAMES, get_backend
 from minifbi.datasets import Dataset, load_dataset
 from minifbi.errors import CheckpointError, ConfigError
@@ -42,8 +42,9 @@ class TrainConfig:
     model, dataset, backend, optimizer, schedule, fbi_start, fbi_reduction, dtype : str
         See ``python -m minifbi.train --help``.
     data_dir : str or None
-        Folder of four IDX files that stands for the data set.
-    num_classes : int
+        File or folder that stands for the data set, see :func:`minifbi.load_dataset`.
+    num_classes : int or None
+        None: as many as the data have.
     bias : bool
         Whether the network has biases; without them relevance is conserved.
     epochs, batch_size, seed : int
@@ -74,6 +75,14 @@ class TrainConfig:
         Layers that start with random weights all the same, separated by commas.
     weights_sha256 : str or None
         Checksum of that file; :func:`train` fills it in, so that a run says what it began with.
+    image_size : int, (int, int) or None
+        Rows and columns to which the images are resized; kept as a pair.
+    channels : int or None
+        1 makes the images grey, 3 colour.
+    split_seed : int
+        Of the splits that are not given and therefore drawn.
+    images : int or None
+        Use only this many training images.
 
     Raises
     ------
@@ -84,7 +93,7 @@ class TrainConfig:
     model: str = "alexnet"
     dataset: str = "mnist"
     data_dir: str | None = None
-    num_classes: int = 10
+    num_classes: int | None = None
     bias: bool = True
     backend: str = "auto"
     epochs: int = 5
@@ -108,6 +117,10 @@ class TrainConfig:
     weights: str | None = None
     weights_skip: str = ""
     weights_sha256: str | None = None
+    image_size: int | tuple[int, int] | None = None
+    channels: int | None = None
+    split_seed: int = 0
+    images: int | None = None
 
     def __post_init__(self) -> None:
         choices: dict[str, tuple[str, ...]] = {
@@ -124,7 +137,7 @@ class TrainConfig:
             choice(name, getattr(self, name), allowed)
         if self.lr is None:
             self._put("lr", DEFAULT_LR[self.optimizer])
-        least = {"epochs": 1, "batch_size": 1, "gate_interval": 1, "num_classes": 1, "seed": 0}
+        least = {"epochs": 1, "batch_size": 1, "gate_interval": 1, "seed": 0, "split_seed": 0}
         for name, smallest in least.items():
             self._put(name, whole(name, getattr(self, name), smallest, LARGEST))
         for name in ("lr", "weight_decay", "fbi_weight"):
@@ -149,13 +162,21 @@ class TrainConfig:
         for name in ("data_dir", "weights"):
             if isinstance(getattr(self, name), os.PathLike):
                 self._put(name, os.fspath(getattr(self, name)))
-        names = {"dataset": "a name", "data_dir": "a folder", "weights": "a file or a run folder"}
+        names = {"dataset": "a name", "data_dir": "a file or folder"}
+        names["weights"] = "a file or a run folder"
         for name, expected in names.items():
             value = getattr(self, name)
             if not isinstance(value, str) and (value is not None or name == "dataset"):
                 raise refused(name, value, expected)
             if "\0" in (value or ""):
                 raise refused(name, value, f"{expected} without a NUL character")
+        for name in ("num_classes", "images"):
+            if getattr(self, name) is not None:
+                self._put(name, whole(name, getattr(self, name), 1, LARGEST))
+        if self.image_size is not None:
+            self._put("image_size", pair("image_size", self.image_size, 1))
+        if self.channels not in (None, 1, 3):
+            raise refused("channels", self.channels, "1 (grey) or 3 (colour)")
 
     def _check_regularizer(self) -> None:
         """One regularizer at a time, and no weight that nobody would look at."""
@@ -198,7 +219,9 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """As a mapping that JSON can hold."""
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        # as it is read again, so that the two can be compared
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
@@ -328,4 +351,12 @@ def load_data(config: TrainConfig) -> Dataset:
     if folder is not None and config.dataset == TrainConfig.dataset:
         # the same letters in every locale, and none that cannot be drawn
         name = os.fsencode(Path(folder).name).decode("utf-8", "replace")
-    return load_dataset(name or "data", data_dir=folder, num_classes=config.num_classes)
+    return load_dataset(
+        name or "data",
+        data_dir=folder,
+        num_classes=config.num_classes,
+        image_size=config.image_size,
+        channels=config.channels,
+        split_seed=config.split_seed,
+        images=config.images,
+    )

@@ -228,6 +228,8 @@ def _go_on(
             f"{config.epochs} epochs, {describe_regularizer(config)}, into {folder}, "
             f"backend {config.backend}{note}"
         )
+        if trainer.dataset.description:
+            progress.say(f"data: {trainer.dataset.description}")
         if not lock.supported:
             progress.say(f"{folder} has no locks: let no other run write into it")
         draw = _find_drawing(progress, folder) if figures else None
