@@ -7,15 +7,80 @@ floats count as numbers; True and False do not.
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from minifbi.errors import CheckpointError, ConfigError, ShapeError
+
+T = TypeVar("T")
+
+
+def build(what: str, text: str, builders: Mapping[str, Callable[..., T]], **options: Any) -> T:
+    """Build what a text names, such as "epsilon:0.05": a name, and its options after a colon.
+
+    Parameters
+    ----------
+    what : str
+        What the message calls it, such as "rule".
+    text : str
+        The name alone, or "NAME:VALUE,NAME=VALUE,...".  A value is read as the type of the
+        option's default.
+    builders : mapping of str to callable
+        By name, what builds it from its options, all of which have defaults.
+    **options
+        The options by name instead.
+
+    Returns
+    -------
+    object
+        What the callable returns.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such name, or the options do not fit it.
+    """
+    name, colon, written = text.partition(":")
+    if name not in builders:
+        raise ConfigError(f"{what} {text!r}: expected one of {', '.join(builders)}")
+    takes = inspect.signature(builders[name]).parameters
+    try:
+        values: dict[str, Any] = {}
+        for place, word in enumerate(written.split(",") if colon else []):
+            key, named, value = word.rpartition("=")
+            key = key.strip() if named else list(takes)[place]
+            if key in values or key in options:
+                raise TypeError(f"{key} twice")
+            values[key] = _as_type_of(takes[key].default, value.strip())
+        return builders[name](**values, **options)
+    except ConfigError:  # a ValueError too: the options fit, but one of them is out of range
+        raise
+    except (LookupError, TypeError, ValueError):
+        given = f"{written!r} {options or ''}".strip()
+        expected = ", ".join(f"{key} ({_shown(p.default)})" for key, p in takes.items())
+        raise ConfigError(
+            f"{what} {name!r} got {given}; expected {expected or 'no numbers'}"
+        ) from None
+
+
+def _as_type_of(default: Any, text: str) -> Any:
+    """A written option as a value: a whole number where the default is one, else a number."""
+    if isinstance(default, (int, str)):
+        return type(default)(text)
+    try:
+        return float(text)
+    except ValueError:  # an option that is a number or a word
+        return text
+
+
+def _shown(default: Any) -> str:
+    return f"{default:g}" if isinstance(default, (int, float)) else str(default)
 
 
 def whole(name: str, value: Any, least: int | None = None, most: int | None = None) -> int:
@@ -149,7 +214,7 @@ def pair(name: str, value: Any, least: int | None = None) -> tuple[int, int]:
     raise refused(name, value, f"an integer or a pair of integers{bounds}")
 
 
-def labels_of(labels: Any, batch: int, classes: int, look: bool = True) -> NDArray[np.int64]:
+def labels_of(labels: Any, batch: int, classes: int, *, look: bool = True) -> NDArray[np.int64]:
     """Return labels as an int64 array, one per sample of a batch.
 
     Parameters
@@ -190,15 +255,17 @@ def labels_of(labels: Any, batch: int, classes: int, look: bool = True) -> NDArr
     return array.astype(np.int64, copy=False)
 
 
-def shape_is(what: str, shape: tuple[int, ...], expected: tuple[Any, ...], hint: str = "") -> None:
-    """Raise unless the shape of an input is the expected one.
+def expect_shape(
+    what: str, shape: tuple[int, ...], expected: tuple[Any, ...], hint: str = ""
+) -> None:
+    """Raise unless a shape is the expected one.
 
     Parameters
     ----------
     what : str
-        Which layer or function got the input.
+        Who got what, such as "Dense got an input".
     shape : tuple of int
-        Of the input.
+        Of what it got.
     expected : tuple of int or str
         A number where the length is fixed, a letter where it is free: ("N", 3, "H", "W").
     hint : str
@@ -209,10 +276,12 @@ def shape_is(what: str, shape: tuple[int, ...], expected: tuple[Any, ...], hint:
     ShapeError
         With both shapes, and the hint.
     """
-    fixed = [n if isinstance(e, str) else e for n, e in zip(shape, expected, strict=False)]
-    if len(shape) != len(expected) or fixed != list(shape):
+    fits = len(shape) == len(expected)
+    for length, wanted in zip(shape, expected, strict=False):
+        fits = fits and (length == wanted or isinstance(wanted, str))
+    if not fits:
         words = ", ".join(map(str, expected))
-        raise ShapeError(f"{what} got an input of shape {shape}, expected ({words}){hint}")
+        raise ShapeError(f"{what} of shape {shape}, expected ({words}){hint}")
 
 
 def arrays_like(

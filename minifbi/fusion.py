@@ -1,10 +1,10 @@
 """Two rewritings of a model: for speed, and for explaining.
 
-**For speed** (:func:`fuse`), convolution, ReLU and max-pooling become one layer.  Training spends much of its time carrying large maps to and from memory: the
-convolution writes one, the bias, the ReLU and the pooling each read and write
-one.  A block hands all of it to the backend at once, which may add the bias and
-rectify while the numbers still are in registers.  It is a layer with weights like
-another (:mod:`minifbi.layers.linear`), with a gate behind its map::
+**For speed** (:func:`fuse`), convolution, ReLU and max-pooling become one layer.  Training spends
+much of its time carrying large maps to and from memory: the convolution writes one, the bias, the
+ReLU and the pooling each read and write one.  A block hands all of it to the backend at once, which
+may add the bias and rectify while the numbers still are in registers.  It is a layer with weights
+like another (:mod:`minifbi.layers.linear`), with a gate behind its map::
 
     forward               a, winners = pool(relu(map(x, W) + b))
     way back of a gate    s = unpool(g * [a > 0])
@@ -19,8 +19,8 @@ The readable layers are the reference, and tests hold the two equal.  The blocks
 layers of the model: parameters, names and random states are shared, and what is saved,
 printed and looked at is the model itself.  The numpy backend runs the model as it is written.
 
-**For explaining** (:func:`fold_batchnorm`), a batch normalisation disappears into the weights of the
-convolution before it.
+**For explaining** (:func:`fold_batchnorm`), a batch normalisation disappears into the weights of
+the convolution before it.
 """
 
 from __future__ import annotations
@@ -158,13 +158,13 @@ class ConvBlock(Linear):
 
 # ---- for explaining ----------------------------------------------------------------------
 def fold_batchnorm(model: Any) -> Any:
-    """The equivalent network in evaluation mode without batch normalisation where that is possible.
+    """The equivalent network in evaluation mode, with batch normalisation folded into weights.
 
-    A BatchNorm2d behind a convolution multiplies each of its outputs by a number s and adds a number
-    t.  The same is done by a convolution with the weights s W and the bias s b + t.
-    Outputs are equal to rounding, and so is relevance by LRP-0.  Other rules look at
-    each layer's sums, so they give other heatmaps when two layers become one: the literature
-    and other packages (zennit's ``SequentialMergeBatchNorm``) fold first.
+    A BatchNorm2d behind a convolution multiplies each of its outputs by a number s and adds a
+    number t.  A convolution with the weights s W and the bias s b + t does the same.  Outputs are
+    equal to rounding, and so is relevance by LRP-0.  Other rules look at each layer's sums, so they
+    give other heatmaps when two layers become one.  The literature and other packages (zennit's
+    ``SequentialMergeBatchNorm``) fold first.
 
     Parameters
     ----------
@@ -174,9 +174,9 @@ def fold_batchnorm(model: Any) -> Any:
     Returns
     -------
     Layer
-        A copy in evaluation mode.  Each convolution has its name, and the batch normalisation behind
-        it is gone.  One that follows something else (a sum, a ReLU) stays.  A container of
-        your own that overrides ``trace`` stays as it is.
+        A copy in evaluation mode.  Each convolution has its name, and the batch normalisation
+        behind it is gone.  One that follows something else (a sum, a ReLU) stays.  A container
+        of your own that overrides ``trace`` stays as it is.
     """
     with no_grad():
         return _folded(model).eval()

@@ -29,7 +29,6 @@ from minifbi.layers import (
     Residual,
     Sequential,
 )
-from minifbi.layers.linear import make_rng
 
 
 class _Builder:
@@ -47,7 +46,7 @@ class _Builder:
             raise refused("input_shape", shape, "(channels, height, width), each at least 1")
         self.first, self.shape = shape, shape
         self.options: dict[str, Any] = {
-            "rng": make_rng(seed),
+            "rng": np.random.default_rng(seed),
             "backend": get_backend(backend),
             "dtype": dtype,
         }

@@ -6,8 +6,6 @@ backward returns one gradient for each input.  The closures hold *arrays* and no
 tensors' ``data``: an optimiser may give a tensor other data before backward runs.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -38,9 +36,7 @@ def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
 
 
 def _normal_axes(axis: Any, ndim: int) -> tuple[int, ...]:
-    if axis is None:
-        return tuple(range(ndim))
-    axes = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
+    axes = axis if isinstance(axis, (tuple, list)) else range(ndim) if axis is None else (axis,)
     if any(not -ndim <= a < ndim for a in axes):
         raise ShapeError(f"axis {axis} does not exist in a tensor of {ndim} dimensions")
     return tuple(a % ndim for a in axes)
@@ -98,14 +94,9 @@ def power(a: Tensor, exponent: float) -> Tensor:
     if isinstance(exponent, Tensor):
         raise TypeError("a ** b takes a plain number b; write (b * a.log()).exp() for a tensor b")
     exponent = float(exponent)  # NumPy's own float64 would turn float32 arrays into float64
+    lower = exponent - 1 if exponent else 0.0  # 0 * x ** -1 would be NaN at 0
     x = a.data
-
-    def backward(g: Array) -> Sequence[Array]:
-        if exponent == 0:  # 0 * 0 ** -1 would be NaN
-            return (a.backend.xp.zeros_like(g),)
-        return (g * exponent * x ** (exponent - 1),)
-
-    return record(x**exponent, (a,), backward, "power")
+    return record(x**exponent, (a,), lambda g: (g * exponent * x**lower,), "power")
 
 
 def exp(a: Tensor) -> Tensor:

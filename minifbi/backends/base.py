@@ -40,6 +40,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from minifbi.arguments import labels_of
+
 Array = Any  # a NumPy or CuPy array; their common interface has no type of its own
 Pair = tuple[int, int]
 Window = tuple[Pair, Pair, Pair]
@@ -133,6 +135,34 @@ class Backend(ABC):
     def free_memory(self) -> int | None:
         """Bytes that arrays can still take, where that is not for the host to say."""
         return None
+
+    def labels(self, labels: Any, batch: int, classes: int) -> Array:
+        """Labels as an int64 array (N,), checked by :func:`minifbi.arguments.labels_of`.
+
+        Labels that are on a device already come from a data set, which has checked that they are
+        in range; to look at them there would make the host wait in each step.
+
+        Parameters
+        ----------
+        labels : array_like of int
+            Classes, 0 to `classes` - 1.
+        batch : int
+            How many there must be, N.
+        classes : int
+            The number of classes.
+
+        Returns
+        -------
+        array of int64, shape (N,)
+
+        Raises
+        ------
+        ShapeError
+            If their number or type is wrong, or one is out of range.
+        """
+        there = self.asynchronous and self.holds(labels)
+        checked = labels_of(labels, batch, classes, look=not there)
+        return checked if there else self.asarray(checked)
 
     # ---- moving arrays ---------------------------------------------------------------
     @abstractmethod

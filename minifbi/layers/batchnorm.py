@@ -6,13 +6,13 @@ Covariate Shift", 2015::
     z = gamma (x - mean) / sqrt(var + eps) + beta
       = s x + t                with  s = gamma / sqrt(var + eps),   t = beta - s mean
 
-So each channel is multiplied by one weight s and shifted by one bias t: a convolution of 1 x 1 that
-mixes no channels.  Its relevance is that of any map with a weight and a bias: the ratio is multiplied
-by s, and t absorbs what belongs to it, Eq. (2).
+So each channel is multiplied by one weight s and shifted by one bias t: a convolution of 1 x 1
+that mixes no channels.  Its relevance is that of any map with a weight and a bias: the ratio is
+multiplied by s, and t absorbs what belongs to it, Eq. (2).
 
 In training mode mean and var are the batch's.  Then s and t are *functions of the activations*, and
-written as such on the tape.  The layer at work takes them as its weights, in the
-forward pass and in the relevance pass, so the gradients of both flow on through mean and var.
+written as such on the tape.  The layer at work takes them as its weights, in the forward pass and
+in the relevance pass, so the gradients of both flow on through mean and var.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ class BatchNorm2d(Linear):
     """
 
     functional = False
+    shown = ("num_features", "eps", "momentum")
     running_mean: Array
     running_var: Array
 
@@ -81,9 +82,6 @@ class BatchNorm2d(Linear):
         self.bias = self.add_parameter("bias", zeros, backend, dtype)
         self.add_buffer("running_mean", zeros, backend, dtype)
         self.add_buffer("running_var", ones, backend, dtype)
-
-    def __repr__(self) -> str:
-        return f"BatchNorm2d({self.num_features}, eps={self.eps:g}, momentum={self.momentum:g})"
 
     def check_input(self, shape: tuple[int, ...]) -> None:
         if len(shape) != 4 or shape[1] != self.num_features:

@@ -5,8 +5,6 @@ ReLU and its pooling as one :class:`minifbi.fusion.ConvBlock`, which calls `back
 `relevance` here.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -113,9 +111,8 @@ class Conv2d(Window, Linear):
             size = x.shape[2:]
             grad_x = backend.conv2d_transpose(grad, weight, self.stride, self.padding, size)
         grad_weight = backend.conv2d_weight(x, grad, self.kernel_size, self.stride, self.padding)
-        if not has_bias:
-            return grad_x, grad_weight
-        return grad_x, grad_weight, grad.sum(axis=(0, 2, 3))
+        grads = (grad_x, grad_weight)
+        return (*grads, grad.sum(axis=(0, 2, 3))) if has_bias else grads
 
     # ---- Eq. (2) ---------------------------------------------------------------------
     def relevance(self, backend: Backend, ratio: Array, saved: Any) -> Array:

@@ -1,12 +1,10 @@
 """The fully connected layer: the closed trio as three matrix products."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
 
-from minifbi.arguments import shape_is, whole
+from minifbi.arguments import expect_shape, whole
 from minifbi.backends import Array, Backend
 from minifbi.layers.base import Gradients
 from minifbi.layers.linear import Linear, Seed
@@ -68,7 +66,7 @@ class Dense(Linear):
     def check_input(self, shape: tuple[int, ...]) -> None:
         hint = "; put a Flatten() before it" if len(shape) > 2 else ""
         needs = f": its weight has shape {self.weight.data.shape}{hint}"
-        shape_is("Dense", shape, ("N", self.in_features), needs)
+        expect_shape("Dense got an input", shape, ("N", self.in_features), needs)
 
     # ---- Eq. (1) ---------------------------------------------------------------------
     def forward(

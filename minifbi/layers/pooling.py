@@ -13,6 +13,8 @@ from minifbi.layers.window import Window
 class _Pool2d(Window, Layer):
     """What both poolings share: their window."""
 
+    shown = ("kernel_size", "stride", "padding")
+
     def __init__(
         self,
         kernel_size: int | tuple[int, int],
@@ -26,12 +28,6 @@ class _Pool2d(Window, Layer):
                 f"{type(self).__name__}: padding {self.padding} is more than half of the window "
                 f"{self.kernel_size}, so some windows would hold nothing but padding"
             )
-
-    def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}(kernel_size={self.kernel_size}, stride={self.stride}, "
-            f"padding={self.padding})"
-        )
 
     def check_input(self, shape: tuple[int, ...]) -> None:
         self._check_size(shape)
@@ -113,9 +109,6 @@ class GlobalAvgPool2d(Layer):
 
     proportional = True
 
-    def __repr__(self) -> str:
-        return "GlobalAvgPool2d()"
-
     def check_input(self, shape: tuple[int, ...]) -> None:
         if len(shape) != 4:
             raise ShapeError(f"expected maps (N, C, H, W), got the shape {shape}")
@@ -125,7 +118,7 @@ class GlobalAvgPool2d(Layer):
         return backend.avg_pool2d(x, size, size, (0, 0)), size
 
     def backward(self, backend: Backend, grad: Array, saved: Any, needs_x: bool) -> Gradients:
-        return (self.relevance(backend, grad, saved),)
+        return (backend.avg_pool2d_transpose(grad, saved, saved, (0, 0), saved),)
 
     def relevance(self, backend: Backend, ratio: Array, saved: Any) -> Array:
         return backend.avg_pool2d_transpose(ratio, saved, saved, (0, 0), saved)

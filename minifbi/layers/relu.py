@@ -18,9 +18,6 @@ class ReLU(Layer):
     constant, so no gradient flows through the gate itself.
     """
 
-    def __repr__(self) -> str:
-        return "ReLU()"
-
     def forward(self, backend: Backend, x: Array) -> tuple[Array, Any]:
         return backend.xp.maximum(x, 0), x > 0  # maximum, not x * gate: NaN must stay NaN
 
@@ -51,12 +48,11 @@ class LeakyReLU(ReLU):
         If the slope is negative or not finite.
     """
 
+    shown = ("negative_slope",)
+
     def __init__(self, negative_slope: float = 0.01) -> None:
         super().__init__()
         self.negative_slope = number("negative_slope", negative_slope, 0)
-
-    def __repr__(self) -> str:
-        return f"LeakyReLU(negative_slope={self.negative_slope:g})"
 
     def forward(self, backend: Backend, x: Array) -> tuple[Array, Any]:
         one, small = x.dtype.type(1), x.dtype.type(self.negative_slope)

@@ -1,7 +1,5 @@
 """A chain of layers with names, and a chain with a shortcut around it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +10,7 @@ from minifbi.backends import Array, Backend
 from minifbi.errors import ConfigError, ShapeError
 from minifbi.layers.base import Gradients, Layer, evaluating
 from minifbi.layers.tape import Step, apply
-from minifbi.numerics import check_input
+from minifbi.numerics import finite_input
 from minifbi.text import layer_table
 
 
@@ -99,15 +97,7 @@ class Sequential(Layer):
         BackendMismatchError, TypeError
             If x is a Tensor of another backend or dtype.
         """
-        given, x = x, super().as_input(x)
-        values = x.data
-        if x.backend.asynchronous:
-            if isinstance(given, Tensor) or x.backend.holds(given):
-                return x
-            with np.errstate(over="ignore"):
-                values = np.asarray(given, dtype=x.dtype)  # before it went to the device
-        check_input(values, self)
-        return x
+        return finite_input(x, super().as_input(x), self)
 
     def trace(self, x: Any, name: str = "") -> list[Step]:
         return trace_chain(self.layers, x if isinstance(x, Tensor) else self.as_input(x), name)
@@ -148,8 +138,7 @@ class Sequential(Layer):
         input_shape = input_shape or self.input_shape
         if input_shape is None:
             raise ConfigError(
-                "summary() does not know the shape of the input; pass that of one sample, "
-                "for example summary((1, 28, 28))"
+                "summary() needs the shape of one sample, for example summary((1, 28, 28))"
             )
         with evaluating(self), no_grad():
             steps = self.trace(self.as_input(np.zeros((1, *input_shape))))
@@ -191,8 +180,7 @@ class Residual(Sequential):
         self.chain, self.shortcut, self.sum = dict(self.layers), shortcut, Sum()
         if not self.layers or "shortcut" in self.layers:
             raise ConfigError(
-                f"Residual got the layers {list(self.layers)}; expected at least one, and none "
-                f"that is called 'shortcut'"
+                f"Residual got {list(self.layers)}; expected at least one, none named 'shortcut'"
             )
         if shortcut is not None:
             self.layers["shortcut"] = shortcut
@@ -218,9 +206,6 @@ class Sum(Layer):
     """z = x + y, the end of a :class:`Residual`; the ratio goes to both."""
 
     proportional = True
-
-    def __repr__(self) -> str:
-        return "Sum()"
 
     def forward(self, backend: Backend, x: Array, *others: Array) -> tuple[Array, Any]:
         return backend.add(x, others[0]), None

@@ -1,10 +1,8 @@
 """What convolution and pooling share: a window that moves over maps."""
 
-from __future__ import annotations
-
 from typing import Any
 
-from minifbi.arguments import pair, shape_is
+from minifbi.arguments import expect_shape, pair
 from minifbi.errors import ShapeError
 
 
@@ -26,7 +24,7 @@ class Window:
 
     def _check_size(self, shape: tuple[int, ...], channels: Any = "C", hint: str = "") -> None:
         """Raise ShapeError unless these are maps (N, C, H, W), and the window fits into them."""
-        shape_is(type(self).__name__, shape, ("N", channels, "H", "W"), hint)
+        expect_shape(f"{type(self).__name__} got an input", shape, ("N", channels, "H", "W"), hint)
         (kh, kw), _, (ph, pw) = self.window
         least = (kh - 2 * ph, kw - 2 * pw)
         if shape[2] < least[0] or shape[3] < least[1]:

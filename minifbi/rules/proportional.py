@@ -5,17 +5,13 @@ layer; c_ij = x_i w_ij contributions; R_j the relevance at the outputs, R_i at t
 y^+ = max(y, 0), y^- = min(y, 0).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from minifbi.arguments import number, refused
-from minifbi.autograd import Tensor
-from minifbi.autograd.functions import where
+from minifbi.autograd import Tensor, where
 from minifbi.layers import Linear, Step
-from minifbi.rules.flow import Book, Flow, share, share_out
+from minifbi.rules.flow import Book, Flow, Rule, pass_on, per_sample, share, share_out
 from minifbi.rules.linear import LinearMap, signs
-from minifbi.rules.rule import Rule
 
 
 @dataclass(frozen=True)
@@ -77,11 +73,35 @@ class BySign(Rule):
     """
 
     def favour(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights, or biases, in favour of the positive ones; the same for the negative ones."""
+        """Weights or biases, changed in favour of the positive ones and of the negative ones.
+
+        Parameters
+        ----------
+        y : Tensor, any shape
+            The layer's weights, or its biases.
+
+        Returns
+        -------
+        tuple of two Tensors, same shape
+            For the sum that favours what speaks for an output, and for the other.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define favour")
 
-    def split(self, step: Step, flow: Flow) -> list[tuple[Flow, float]]:
-        """What the first and the second sum share out: a flow, and which fraction of it."""
+    def split(self, step: Step, flow: Flow) -> list[Flow]:
+        """What each of the two sums shares out.
+
+        Parameters
+        ----------
+        step : Step
+            The layer at work.
+        flow : Flow
+            What arrives at ``step.z``.
+
+        Returns
+        -------
+        list of Flow
+            One for each sum; the first alone if nothing is left for the second.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define split")
 
     def __call__(self, step: Step, flow: Flow, book: Book | None = None) -> Flow:
@@ -90,9 +110,9 @@ class BySign(Rule):
         biases = (None, None) if layer.bias is None else self.favour(layer.bias)
         inputs = signs(x) if bool((x.data < 0).any()) else (x,)
         carried = []
-        for i, (part, fraction) in enumerate(self.split(step, flow)):
+        for i, part in enumerate(self.split(step, flow)):
             summands = list(zip(inputs, (weights[i], weights[1 - i]), strict=False))
-            carried.append(share_out(step, part, summands, biases[i], fraction, book))
+            carried.append(share_out(step, part, summands, biases[i], book))
         ratios = [sum(both[1:], both[0]) for both in zip(*carried, strict=True)]
         return Flow(ratios[0] if len(ratios) == 1 else where(x.data >= 0, *ratios))
 
@@ -125,11 +145,11 @@ class Gamma(BySign):
         positive, negative = signs(y)
         return y + positive * self.gamma, y + negative * self.gamma
 
-    def split(self, step: Step, flow: Flow) -> list[tuple[Flow, float]]:
+    def split(self, step: Step, flow: Flow) -> list[Flow]:
         above = step.z.data >= 0
-        parts = [(flow.where(above), 1.0), (flow.where(~above), 1.0)]
+        parts = [flow.where(above), flow.where(~above)]
         # under a ReLU nothing arrives where z < 0
-        return parts if bool((parts[1][0].values.data != 0).any()) else parts[:1]
+        return parts if bool((parts[1].values.data != 0).any()) else parts[:1]
 
 
 @dataclass(frozen=True)
@@ -158,15 +178,13 @@ class AlphaBeta(BySign):
     def __post_init__(self) -> None:
         number("beta", self.beta, low=0)
         if not abs(number("alpha", self.alpha) - 1 - self.beta) <= 1e-9:
-            raise refused(
-                "alpha", self.alpha, f"1 + beta, that is {1 + self.beta:g}, to conserve relevance"
-            )
+            raise refused("alpha", self.alpha, f"1 + beta, that is {1 + self.beta:g}")
 
     def favour(self, y: Tensor) -> tuple[Tensor, Tensor]:
         return signs(y)
 
-    def split(self, step: Step, flow: Flow) -> list[tuple[Flow, float]]:
-        return [(flow, self.alpha), (flow, -self.beta)] if self.beta else [(flow, self.alpha)]
+    def split(self, step: Step, flow: Flow) -> list[Flow]:
+        return [flow.times(self.alpha), flow.times(-self.beta)] if self.beta else [flow]
 
 
 @dataclass(frozen=True)
@@ -188,3 +206,25 @@ class ZPlus(AlphaBeta):
 
     def __str__(self) -> str:
         return "z+"  # its numbers are part of the name
+
+
+@dataclass(frozen=True)
+class Guided(Rule):
+    """For ReLU layers: only what is above 0 goes on (Springenberg et al. 2015).
+
+    ::
+
+        r_i = r_j  if z_j > 0 and r_j > 0,  else 0
+
+    With LRP-0 in all other layers the ratio that arrives at the image is guided backpropagation.
+    It is not a relevance: nothing is conserved.
+    """
+
+    name = "guided"
+    needs_weights = False
+
+    def __call__(self, step: Step, flow: Flow, book: Book | None = None) -> Flow:
+        below = flow.where(flow.values.data > 0)
+        if book is not None:
+            book.stabilizer += per_sample(flow.relevance(step.z) - below.relevance(step.z))
+        return pass_on(step, below)

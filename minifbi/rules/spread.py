@@ -7,17 +7,14 @@ layer; c_ij = x_i w_ij contributions; R_j the relevance at the outputs, R_i at t
 y^+ = max(y, 0), y^- = min(y, 0).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from minifbi.arguments import number
 from minifbi.autograd import Tensor
 from minifbi.errors import DataError
 from minifbi.layers import Step
-from minifbi.rules.flow import Book, Flow, share_out
+from minifbi.rules.flow import Book, Flow, Rule, share_out
 from minifbi.rules.linear import LinearMap, signs
-from minifbi.rules.rule import Rule
 
 
 @dataclass(frozen=True)
@@ -86,9 +83,8 @@ class ZBox(Rule):
         smallest, largest = float(x.data.min(initial=self.low)), float(x.data.max(initial=self.low))
         if smallest < self.low or largest > self.high:
             raise DataError(
-                f"layer {step.name!r}: the z-box rule needs inputs from {self.low:g} to "
-                f"{self.high:g}, got {smallest:g} to {largest:g}; give the rule the bounds of your "
-                "pixels, for example 'z-box:-1,1', or clip them"
+                f"layer {step.name!r}: z-box needs inputs from {self.low:g} to {self.high:g}, got "
+                f"{smallest:g} to {largest:g}; name your bounds, as in 'z-box:-1,1', or clip them"
             )
         bounds = zip((self.low, self.high), signs(weight), strict=True)
         below = [(_constant(x[:1], -bound), part) for bound, part in bounds if bound]
