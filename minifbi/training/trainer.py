@@ -27,6 +27,7 @@ from minifbi.training.config import (
     make_model,
     make_optimizer,
     make_regularizer,
+    start_from,
 )
 from minifbi.training.evaluation import evaluate
 from minifbi.training.gate import Gate
@@ -53,10 +54,15 @@ class Trainer:
         Who is told of epochs, batches and the gate.
     schedule : callable, optional
         Your own schedule of the learning rate; see :func:`minifbi.training.train`.
+    fresh : bool
+        False if :meth:`load_state` follows: the weights that the configuration names are not
+        read then, and need not be there any more.
 
     Attributes
     ----------
     model : Sequential
+    loaded : LoadedWeights or None
+        What was read from the weights that the configuration names.
     regularizer : Regularizer
         The one that the configuration names; the FBI loss in conventional training, where
         it is measured only.
@@ -83,6 +89,7 @@ class Trainer:
         *,
         callbacks: Iterable[Callback] = (),
         schedule: Schedule | None = None,
+        fresh: bool = True,
     ) -> None:
         if schedule is not None:
             config = dataclasses.replace(config, schedule=CUSTOM)
@@ -91,6 +98,7 @@ class Trainer:
         self.config, self.dataset = config, dataset
         self.regularizer = make_regularizer(config, dataset)
         self.model = make_model(config, dataset) if model is None else model
+        self.loaded = start_from(config, self.model) if fresh else None
         # what runs: the model itself, or on a compiled backend its rewriting
         self._fast = fuse(self.model, self.regularizer.rule)
         self.optimizer = make_optimizer(config, self.model)
