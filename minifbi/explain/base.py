@@ -13,7 +13,7 @@ from minifbi.autograd import no_grad
 from minifbi.errors import ConfigError, DataError, ShapeError
 from minifbi.explain.targets import Target, as_target
 from minifbi.fbi import forward_pass
-from minifbi.fusion import fuse
+from minifbi.fusion import fold_batchnorm, fuse
 from minifbi.layers import Layer, Step
 from minifbi.layers.base import evaluating
 from minifbi.rules import Composite, Passage, get_rule, walk
@@ -137,7 +137,7 @@ def passages(
 
 def run_forward(model: Layer, images: Floats, rule: Composite | None) -> list[Step]:
     """The forward pass, rewritten for speed if `rule` allows it; at least one step."""
-    steps = forward_pass(fuse(model, rule), images)
+    steps = forward_pass(fuse(fold_batchnorm(model), rule), images)
     if not steps:
         raise ConfigError("the model has no layers, so there is nothing to explain")
     return steps

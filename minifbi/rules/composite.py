@@ -15,8 +15,8 @@ from fnmatch import fnmatchcase
 from minifbi.arguments import build
 from minifbi.errors import ConfigError
 from minifbi.layers import Dense, ReLU, Step
+from minifbi.rules.flow import Rule
 from minifbi.rules.proportional import AlphaBeta, Epsilon, Gamma, Zero, ZPlus
-from minifbi.rules.rule import Rule
 from minifbi.rules.spread import Flat, WSquare, ZBox
 
 ZERO = Zero()
