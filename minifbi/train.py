@@ -15,6 +15,7 @@ from minifbi.models import MODELS
 from minifbi.optim import DEFAULT_LR, OPTIMIZERS, SCHEDULES
 from minifbi.regularizers import REGULARIZERS, get_regularizer, regularizer_names
 from minifbi.rules import RULES
+from minifbi.tensorboard import TensorBoard
 from minifbi.training import TrainConfig, default_folder, resume, train
 
 PROG = "minifbi.train"
@@ -39,12 +40,43 @@ def build_parser() -> Parser:
     )
     group.add_argument(
         "--data-dir",
-        metavar="DIR",
+        metavar="PATH",
         default=argparse.SUPPRESS,
-        help="folder with the four IDX files of any data set, raw or gzipped, instead",
+        help="images of your own instead: a folder of pictures with a sub-folder for each class, a "
+        "folder of IDX files, of CIFAR's binary files or with train.csv, or a file .npz or .csv",
     )
     group.add_argument(
-        "--num-classes", type=int, default=default.num_classes, help="classes in --data-dir"
+        "--num-classes",
+        type=int,
+        default=argparse.SUPPRESS,
+        help="classes in --data-dir (default: as many as the data have)",
+    )
+    group.add_argument(
+        "--image-size",
+        metavar="N or HxW",
+        type=image_size,
+        default=argparse.SUPPRESS,
+        help="resize the images to this many rows and columns of pixels (default: as they are)",
+    )
+    group.add_argument(
+        "--channels",
+        type=int,
+        choices=(1, 3),
+        default=argparse.SUPPRESS,
+        help="make the images grey (1) or colour (3) (default: as they are)",
+    )
+    group.add_argument(
+        "--split-seed",
+        type=int,
+        default=default.split_seed,
+        help="of the validation and test set, where --data-dir has none and they are drawn",
+    )
+    group.add_argument(
+        "--images",
+        metavar="N",
+        type=int,
+        default=argparse.SUPPRESS,
+        help="train on N images only, each class its share, to try things out (default: all)",
     )
 
     group.add_argument(
@@ -52,6 +84,20 @@ def build_parser() -> Parser:
         action=argparse.BooleanOptionalAction,
         default=default.bias,
         help="whether the layers have biases",
+    )
+    group.add_argument(
+        "--weights",
+        metavar="FILE",
+        default=argparse.SUPPRESS,
+        help="start from these weights: a .safetensors or .npz file, or the folder or a checkpoint "
+        "of a run (default: random weights)",
+    )
+    group.add_argument(
+        "--weights-skip",
+        metavar="LAYER,...",
+        default=argparse.SUPPRESS,
+        help="layers that start with random weights all the same, such as the last one for "
+        "other classes",
     )
 
     group = parser.add_argument_group("computation")
@@ -99,7 +145,34 @@ def build_parser() -> Parser:
         "--weight-decay", type=float, default=default.weight_decay, help="L2 penalty"
     )
     group.add_argument(
-        "--schedule", choices=SCHEDULES, default=default.schedule, help="of the learning rate"
+        "--schedule",
+        metavar="SCHEDULE",
+        default=default.schedule,
+        help="of the learning rate, with its numbers if need be, such as cosine:0.01 (the last "
+        "factor), step:0.1,0.5,0.75 (factor, shares of the run) or plateau:0.1,10 (factor, epochs "
+        f"without a better validation accuracy); one of {', '.join(SCHEDULES)}",
+    )
+    group.add_argument(
+        "--warmup",
+        type=float,
+        metavar="EPOCHS",
+        default=default.warmup,
+        help="in which the learning rate rises linearly, with every schedule",
+    )
+    group.add_argument(
+        "--patience",
+        type=int,
+        metavar="EPOCHS",
+        default=default.patience,
+        help="without a better validation accuracy, counted from the gate on, after which the run "
+        "stops; 0: never",
+    )
+    group.add_argument(
+        "--min-delta",
+        type=float,
+        metavar="D",
+        default=default.min_delta,
+        help="how much higher the validation accuracy must be to count as better",
     )
 
     group = parser.add_argument_group("the FBI loss, Eq. (2) to (4) of the paper")
@@ -184,7 +257,13 @@ def build_parser() -> Parser:
         metavar="DIR",
         default=argparse.SUPPRESS,
         help="go on with an interrupted run, with its own options; only --epochs, --backend, "
-        "--threads, --check-numerics and --quiet may stand beside it",
+        "--threads, --check-numerics, --tensorboard and --quiet may stand beside it",
+    )
+    group.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="write what TensorBoard shows into a folder of this name within the run's; needs the "
+        "package tensorboardX",
     )
     group.add_argument("--quiet", action="store_true", help="print nothing but errors")
     return parser
@@ -195,27 +274,35 @@ def stabilizer_rule(text: str) -> str:
     return "zero" if float(text) == 0 else f"epsilon:{text}"
 
 
+def image_size(text: str) -> tuple[int, int]:
+    """Rows and columns from "28" or "28x40"; ValueError if the text is neither."""
+    rows, _, columns = text.lower().partition("x")
+    return int(rows), int(columns or rows)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = build_parser()
     options = vars(parser.parse_args(arguments))
     quiet, threads = options.pop("quiet"), options.pop("threads")
+    tensorboard = options.pop("tensorboard")
     out, folder = options.pop("out", None), options.pop("resume", None)
 
     def command() -> int:
         nonlocal out
         if threads:
             set_threads(threads)
+        callbacks = [TensorBoard()] if tensorboard else []
         try:
             if folder is None:
                 config = TrainConfig(**options)
                 out = out or default_folder(config)
-                train(config, out, quiet=quiet)
+                train(config, out, callbacks=callbacks, quiet=quiet)
             else:
                 given = {a.split("=")[0] for a in arguments if a.startswith("--")}
-                beside = "--resume --epochs --backend --threads --quiet --check-numerics".split()
-                surplus = sorted(given - set(beside))
+                beside = {"--resume", "--epochs", "--backend", "--threads", "--quiet"}
+                surplus = sorted(given - beside - {"--check-numerics", "--tensorboard"})
                 if surplus:
                     parser.error(f"--resume takes its options from {folder}; drop {surplus[0]}")
                 epochs = options["epochs"] if "--epochs" in given else None
@@ -226,6 +313,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     epochs=epochs,
                     backend=backend,
                     check_numerics=check,
+                    callbacks=callbacks,
                     quiet=quiet,
                 )
         except KeyboardInterrupt:

@@ -14,6 +14,8 @@ maximum pooling       ``max_pool2d`` with its winners, and the two maps that the
                       window goes to its winner) and ``max_pool2d_gather`` (the
                       transpose: each window reads its winner).
 average pooling       ``avg_pool2d`` and its transpose.
+channels              ``scale_shift`` and ``channel_sums``: a number per channel, multiplied
+                      and added, and the sums that its gradients are.
 fused kernels         ``conv2d_relu_pool``, ``relu_unpool``, ``bias_gradient``,
                       ``conv2d_gather``, ``l1_difference``, ``l1_difference_backward``,
                       ``add`` and ``multiply``: several of the above, or elementwise
@@ -234,6 +236,19 @@ class Backend(ABC):
         self, g: Array, kernel: Pair, stride: Pair, padding: Pair, size: Pair
     ) -> Array:
         """Transpose of ``avg_pool2d``: g (N, C, OH, OW) -> (N, C, H, W), `size` = (H, W)."""
+
+    # ---- channels --------------------------------------------------------------------
+    @abstractmethod
+    def scale_shift(self, x: Array, scale: Array, shift: Array | None) -> Array:
+        """x (N, C, H, W) times `scale` plus `shift`, one number of each per channel: (C,)."""
+
+    @abstractmethod
+    def channel_sums(self, g: Array, x: Array | None) -> tuple[Array, Array]:
+        """Sums of g, and of g * x, over samples and pixels: (N, C, H, W) -> (C,), (C,).
+
+        They are the gradients of ``scale_shift`` at its shift and its scale.  Without x the
+        second is that of g.
+        """
 
     # ---- fused kernels ---------------------------------------------------------------
     @abstractmethod

@@ -57,7 +57,7 @@ class Layer(State):
     shown : tuple of str
         The attributes that ``repr`` shows, such as ``("kernel_size", "stride")``.
     training : bool
-        Set by :meth:`train` and :meth:`eval`; only Dropout looks at it.
+        Set by :meth:`train` and :meth:`eval`; Dropout and BatchNorm2d look at it.
     """
 
     functional = False
@@ -259,8 +259,9 @@ class Layer(State):
             x = self.as_input(x)
         self.check_input(x.data.shape)
         name = name or type(self).__name__.lower()
-        z, saved = apply(self, x, tuple(self.own_parameters.values()), name)
-        return [Step(name, self, (x,), z, saved)]
+        parameters = tuple(self.own_parameters.values())
+        z, saved = apply(self, x, parameters, name)
+        return [Step(name, self, (x,), z, saved, parameters)]
 
 
 @contextlib.contextmanager

@@ -32,7 +32,7 @@ Seed = int | np.random.Generator
 
 
 class Linear(Layer):
-    """Base of Conv2d, Dense and :class:`minifbi.fusion.ConvBlock`.
+    """Base of Conv2d, Dense, BatchNorm2d and :class:`minifbi.fusion.ConvBlock`.
 
     What their ``forward`` saves is (x, weight, whether there is a bias), and what else the layer
     needs on the way back, such as the gates of a ConvBlock.

@@ -33,6 +33,8 @@ class Step:
         The output.
     saved : object
         What the layer's ``forward`` remembers for the other methods.
+    parameters : tuple of Tensor
+        With which the layer computed: its own, or what it made of them, as BatchNorm2d does.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Step:
     inputs: Tensors
     z: Tensor
     saved: Any
+    parameters: Tensors = ()
 
     @property
     def x(self) -> Tensor:
@@ -67,8 +70,7 @@ class Step:
         if ratio.data.shape != self.z.data.shape:
             got, hint = f"layer {self.name!r}: relevance got a ratio", ": the shape of the output"
             expect_shape(got, ratio.shape, self.z.shape, hint)
-        parameters = tuple(self.layer.own_parameters.values())
-        return carry_back(self.layer, ratio, self.saved, parameters, self.name)
+        return carry_back(self.layer, ratio, self.saved, self.parameters, self.name)
 
 
 def apply(layer: Any, x: Tensor, parameters: Tensors, name: str = "") -> tuple[Tensor, Any]:

@@ -272,6 +272,6 @@ def pass_on(step: Step, flow: Flow) -> Flow:
     # what arrives at an output of Flatten or MaxPool2d goes to one input, whole
     if flow.is_ratio or isinstance(step.layer, (Flatten, MaxPool2d)):
         return Flow(step.relevance(flow.values), flow.is_ratio)
-    if isinstance(step.layer, (ReLU, Dropout)):
+    if isinstance(step.layer, (ReLU, Dropout)):  # LeakyReLU is a ReLU
         return flow
     return Flow(step.relevance(share(flow, step.z, step.z)))

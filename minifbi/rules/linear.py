@@ -32,7 +32,8 @@ class LinearMap:
                 "weights of a Conv2d or Dense; use 'zero' or 'epsilon' there, in a Composite"
             )
         self.layer, self._x = step.layer, step.x.data
-        self.weight, self.bias = step.layer.weight, step.layer.bias
+        self.weight, *bias = step.parameters
+        self.bias = bias[0] if bias else None
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """map(x, weight) + bias; x has the shape of the layer's input, bias that of its bias."""

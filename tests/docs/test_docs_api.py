@@ -27,6 +27,7 @@ PUBLIC = [
     "minifbi.errors",
     "minifbi.evaluate",
     "minifbi.evaluate.activations",
+    "minifbi.exchange",
     "minifbi.explain",
     "minifbi.fbi",
     "minifbi.layers",
@@ -41,6 +42,8 @@ PUBLIC = [
     "minifbi.reproduce.store",
     "minifbi.reproduce.verdict",
     "minifbi.rules",
+    "minifbi.runs",
+    "minifbi.tensorboard",
     "minifbi.training",
 ]
 ARRAYS = re.compile(r"\b(Tensor|Array|NDArray|ArrayLike|Floats|Sums)\b")
