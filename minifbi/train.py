@@ -39,12 +39,43 @@ def build_parser() -> Parser:
     )
     group.add_argument(
         "--data-dir",
-        metavar="DIR",
+        metavar="PATH",
         default=argparse.SUPPRESS,
-        help="folder with the four IDX files of any data set, raw or gzipped, instead",
+        help="images of your own instead: a folder of pictures with a sub-folder for each class, a "
+        "folder of IDX files, of CIFAR's binary files or with train.csv, or a file .npz or .csv",
     )
     group.add_argument(
-        "--num-classes", type=int, default=default.num_classes, help="classes in --data-dir"
+        "--num-classes",
+        type=int,
+        default=argparse.SUPPRESS,
+        help="classes in --data-dir (default: as many as the data have)",
+    )
+    group.add_argument(
+        "--image-size",
+        metavar="N or HxW",
+        type=image_size,
+        default=argparse.SUPPRESS,
+        help="resize the images to this many rows and columns of pixels (default: as they are)",
+    )
+    group.add_argument(
+        "--channels",
+        type=int,
+        choices=(1, 3),
+        default=argparse.SUPPRESS,
+        help="make the images grey (1) or colour (3) (default: as they are)",
+    )
+    group.add_argument(
+        "--split-seed",
+        type=int,
+        default=default.split_seed,
+        help="of the validation and test set, where --data-dir has none and they are drawn",
+    )
+    group.add_argument(
+        "--images",
+        metavar="N",
+        type=int,
+        default=argparse.SUPPRESS,
+        help="train on N images only, each class its share, to try things out (default: all)",
     )
 
     group.add_argument(
@@ -52,6 +83,20 @@ def build_parser() -> Parser:
         action=argparse.BooleanOptionalAction,
         default=default.bias,
         help="whether the layers have biases",
+    )
+    group.add_argument(
+        "--weights",
+        metavar="FILE",
+        default=argparse.SUPPRESS,
+        help="start from these weights: a .safetensors or .npz file, or the folder or a checkpoint "
+        "of a run (default: random weights)",
+    )
+    group.add_argument(
+        "--weights-skip",
+        metavar="LAYER,...",
+        default=argparse.SUPPRESS,
+        help="layers that start with random weights all the same, such as the last one for "
+        "other classes",
     )
 
     group = parser.add_argument_group("computation")
@@ -193,6 +238,12 @@ def build_parser() -> Parser:
 def stabilizer_rule(text: str) -> str:
     """The rule that a stabiliser is; ValueError if the text is not a number."""
     return "zero" if float(text) == 0 else f"epsilon:{text}"
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """Rows and columns from "28" or "28x40"; ValueError if the text is neither."""
+    rows, _, columns = text.lower().partition("x")
+    return int(rows), int(columns or rows)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

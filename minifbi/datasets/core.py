@@ -173,6 +173,9 @@ class Dataset:
         How many classes there are.
     class_names : tuple of str
         One name for each class.
+    description : str
+        Where the images come from and what was done to them, in one line for
+        people; may be empty.
 
     Raises
     ------
@@ -187,6 +190,7 @@ class Dataset:
     test: Split
     num_classes: int
     class_names: tuple[str, ...]
+    description: str = ""
 
     def __post_init__(self) -> None:
         """Check that the parts fit together."""

@@ -159,4 +159,5 @@ def decoy_mnist(dataset: Dataset, seed: int = 0, *, name: str | None = None) -> 
         test=decoyed(dataset.test, "random", TEST),
         num_classes=dataset.num_classes,
         class_names=dataset.class_names,
+        description=dataset.description,
     )

@@ -5,7 +5,8 @@ itself: it makes an array of the size in the header before it looks whether the 
 and unpacks a compressed member whatever comes out of it.  :func:`read_npz` reads what ``np.savez``
 writes, which is simple, and nothing else:
 
-- members are stored, not compressed, so that what comes out is no longer than the file;
+- members are stored, not compressed, so that what comes out is no longer than the file; or, if
+  the caller allows compression, no more comes out than a limit;
 - the header of a member is compared with a pattern, not evaluated;
 - a shape must account for exactly the bytes that follow.
 """
@@ -18,6 +19,7 @@ import re
 import struct
 import zipfile
 import zlib
+from collections.abc import Collection
 from typing import IO, Any
 
 import numpy as np
@@ -26,6 +28,8 @@ from numpy.typing import NDArray
 MAX_MEMBERS = 10_000
 MAX_NAME = 1_000  # characters
 MAX_DIMENSIONS = 32  # as many as every NumPy version can hold
+_LARGE_BYTES = 512 * 1024**2  # from here on, compression must be believable
+_GOOD_RATIO = 100  # photographs and digits reach 1.5 to 15
 
 # What np.save writes, version 1.0: 6 bytes of magic, the version, the header's length, and a
 # header such as {'descr': '<f4', 'fortran_order': False, 'shape': (16, 1, 5, 5), }
@@ -34,6 +38,7 @@ _HEADER = re.compile(
     rb"\{'descr': '([|<>][biuf][1248])', 'fortran_order': (True|False), "
     rb"'shape': \(((?:\d{1,19}, ?)*(?:\d{1,19})?)\), \} *\n"
 )
+_DEFLATED = zipfile.ZIP_DEFLATED
 _BROKEN_ZIP = (
     zipfile.BadZipFile,
     NotImplementedError,  # a later version of the format, or another compression
@@ -46,13 +51,20 @@ _BROKEN_ZIP = (
 )
 
 
-def read_npz(file: IO[bytes]) -> dict[str, NDArray[Any]]:
+def read_npz(
+    file: IO[bytes], *, names: Collection[str] | None = None, max_bytes: int | None = None
+) -> dict[str, NDArray[Any]]:
     """All arrays of an .npz file that ``np.savez`` wrote.
 
     Parameters
     ----------
     file : binary file
         A regular file, opened for reading.
+    names : collection of str, optional
+        Only these arrays, where they are there; the others are not looked at.
+    max_bytes : int, optional
+        Allows what ``np.savez_compressed`` writes too, as long as all the arrays together take
+        no more than this.
 
     Returns
     -------
@@ -65,40 +77,57 @@ def read_npz(file: IO[bytes]) -> dict[str, NDArray[Any]]:
         If it cannot be read.
     ValueError
         If it is anything but a whole file of such arrays.  Memory for the arrays is taken only
-        for bytes that the file holds.
+        for bytes that the file holds, or up to `max_bytes`.
     """
     size = os.fstat(file.fileno()).st_size
     try:
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
-            _check_members(members, size)
+            if len(members) > MAX_MEMBERS:
+                raise ValueError(f"{len(members):,} members; expected at most {MAX_MEMBERS:,}")
+            if names is not None:
+                members = [m for m in members if m.filename.removesuffix(".npy") in names]
+            _check_members(members, size, max_bytes)
             return {
-                member.filename.removesuffix(".npy"): _array(archive.read(member), member)
+                member.filename.removesuffix(".npy"): _array(_content(archive, member), member)
                 for member in members
             }
     except _BROKEN_ZIP as error:
         raise ValueError(str(error) or type(error).__name__) from error
 
 
-def _check_members(members: list[zipfile.ZipInfo], size: int) -> None:
-    """Names that are arrays, each once; and together no longer than the file."""
-    if len(members) > MAX_MEMBERS:
-        raise ValueError(f"{len(members):,} members; expected at most {MAX_MEMBERS:,}")
+def _content(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """What a member holds, and no more of it than it says."""
+    with archive.open(member) as unpacked:
+        return unpacked.read(member.file_size)
+
+
+def _check_members(members: list[zipfile.ZipInfo], size: int, max_bytes: int | None) -> None:
+    """Names that are arrays, each once; and together no longer than the file, or than allowed."""
     names = [member.filename for member in members]
+    allowed = [zipfile.ZIP_STORED] if max_bytes is None else [zipfile.ZIP_STORED, _DEFLATED]
     for member in members:
         name = member.filename
         if not name.endswith(".npy") or len(name) > MAX_NAME or not name.isprintable():
             raise ValueError(f"a member named {name[:80]!r}; expected the name of an array, .npy")
-        if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
+        if member.compress_type not in allowed or member.flag_bits & 1:
             raise ValueError(
                 f"{name} is compressed or encrypted; expected it as np.savez writes it"
             )
     if len(set(names)) < len(names):
         raise ValueError("two members have the same name")
+    total = sum(member.file_size for member in members)
     # Members of a crafted file may lie over each other, so that many large ones fit into a
     # small file.
-    if sum(member.file_size for member in members) > size:
+    if max_bytes is None and total > size:
         raise ValueError("its members are together longer than the file")
+    if max_bytes is not None and total > max_bytes:
+        raise ValueError(f"its arrays take {total:,} bytes; the limit is {max_bytes:,}")
+    if total > _LARGE_BYTES and total > _GOOD_RATIO * size:
+        raise ValueError(
+            f"its arrays take {total:,} bytes, more than {_GOOD_RATIO} times the file, which no "
+            "pictures do"
+        )
 
 
 def _array(content: bytes, member: zipfile.ZipInfo) -> NDArray[Any]:

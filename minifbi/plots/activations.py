@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ def plot_activations(
     start: str = "target",
     activation_max: Mapping[str, float] | None = None,
     colorblind: bool = False,
+    class_names: Sequence[str] | None = None,
 ) -> Figure:
     """Draw the activation and relevance maps of the first convolutions for an image.
 
@@ -63,6 +64,8 @@ def plot_activations(
         ``{"conv1": 2.5}``, so that two models can be compared as in Fig. 2.
     colorblind : bool
         Viridis and purple-orange instead of green-red and red-blue.
+    class_names : sequence of str, optional
+        What to call the classes; long names are shortened.  By default by their numbers.
 
     Returns
     -------
@@ -82,11 +85,12 @@ def plot_activations(
     column = COLUMN if maps.layers else EDGE + PICTURE + BAR_GAP + BAR + BAR_TEXT + 0.3
     h, w = maps.image_relevance.shape
     picture = PICTURE * min(1, h / w)
-    heading = _heading(maps, label, title, int(2 * column * 9))
+    names = [_short(name) for name in class_names or ()]
+    heading = _heading(maps, label, title, int(2 * column * 9), names)
     y = 0.3 + LINE * len(heading) + HEADER  # where the pictures begin
     page = ActivationPage(2 * column, y + picture + sum(HEADER + h for h in heights) + FOOTER)
     page.heading(heading)
-    page.pictures(maps, column, y, signed)
+    page.pictures(maps, column, y, signed, _called(maps.explained, names))
     y += picture + HEADER
     for layer, tall in zip(maps.layers, heights, strict=True):
         filters, h, w = layer.activation.shape
@@ -138,11 +142,23 @@ def tiles_height(shape: tuple[int, ...]) -> float:
     return BLOCK * math.ceil(filters / _columns(filters)) / _columns(filters) * h / w
 
 
-def _heading(maps: ActivationMaps, label: int | None, title: str | None, width: int) -> list[str]:
-    """The title, cut into lines of at most `width` letters, and the prediction."""
-    true = "" if label is None else f"true class {label},  "
-    predicted = f"{true}predicted {maps.predicted}  (probability {maps.probability:.3f})"
-    return [*textwrap.wrap(title or "", width), predicted]
+def _short(name: str, most: int = 18) -> str:
+    return name if len(name) <= most else f"{name[: most - 3]}..."
+
+
+def _called(label: int, names: Sequence[str]) -> str:
+    return names[label] if label < len(names) else str(label)
+
+
+def _heading(
+    maps: ActivationMaps, label: int | None, title: str | None, width: int, names: Sequence[str]
+) -> list[str]:
+    """The title and the prediction, cut into lines of at most `width` letters."""
+    true = "" if label is None else f"true class {_called(label, names)},  "
+    predicted = _called(maps.predicted, names)
+    line = f"{true}predicted {predicted}  (probability {maps.probability:.3f})"
+    lines = [line] if len(line) <= width else textwrap.wrap(line, width)
+    return [*textwrap.wrap(title or "", width), *lines]
 
 
 class ActivationPage(Page):
@@ -153,7 +169,9 @@ class ActivationPage(Page):
             "\n".join(lines), fontsize=13, y=1 - 0.15 / self.height, va="top", parse_math=False
         )
 
-    def pictures(self, maps: ActivationMaps, column: float, top: float, signed: str) -> None:
+    def pictures(
+        self, maps: ActivationMaps, column: float, top: float, signed: str, explained: str
+    ) -> None:
         """The image and its relevance."""
         h, w = maps.image_relevance.shape
         wide, tall = PICTURE * min(1, w / h), PICTURE * min(1, h / w)
@@ -176,7 +194,7 @@ class ActivationPage(Page):
             maps.image_relevance, cmap=signed, norm=norm, aspect="auto", interpolation="nearest"
         )
         axes.set_title(
-            f"its relevance for class {maps.explained}\n"
+            f"its relevance for class {explained}\n"
             f"(logit {number(maps.logit)}, sum {number(float(maps.image_relevance.sum()))})",
             loc="left",
             fontsize=11,

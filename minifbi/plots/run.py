@@ -53,6 +53,7 @@ def draw_run(trainer: Trainer, folder: Path) -> None:
             label,
             title=title,
             start="predicted" if config.fbi_start == "predicted" else "target",
+            class_names=dataset.class_names,
         ),
         folder / ACTIVATIONS,
     )

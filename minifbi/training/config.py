@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from minifbi.arguments import choice, number, refused, whole
+from minifbi.arguments import choice, number, pair, refused, whole
 from minifbi.backends import BACKEND_NAMES, get_backend
 from minifbi.datasets import Dataset, load_dataset
-from minifbi.errors import ConfigError
+from minifbi.errors import CheckpointError, ConfigError
+from minifbi.exchange import LoadedWeights, checksum, load_weights
 from minifbi.fbi import REDUCTIONS, STARTS, check_fbi_weight
 from minifbi.layers import Sequential
 from minifbi.models import MODELS, build_model
@@ -40,8 +42,9 @@ class TrainConfig:
     model, dataset, backend, optimizer, schedule, fbi_start, fbi_reduction, dtype : str
         See ``python -m minifbi.train --help``.
     data_dir : str or None
-        Folder of four IDX files that stands for the data set.
-    num_classes : int
+        File or folder that stands for the data set, see :func:`minifbi.load_dataset`.
+    num_classes : int or None
+        None: as many as the data have.
     bias : bool
         Whether the network has biases; without them relevance is conserved.
     epochs, batch_size, seed : int
@@ -65,6 +68,21 @@ class TrainConfig:
     check_numerics : bool
         Whether each layer looks for NaN and infinity in every pass, so that the first one at
         fault is named (:func:`minifbi.check_numerics`).  No number changes.
+    weights : str or None
+        File or run folder whose weights the network starts from, as
+        :func:`minifbi.exchange.load_weights` reads it; None: random ones.
+    weights_skip : str
+        Layers that start with random weights all the same, separated by commas.
+    weights_sha256 : str or None
+        Checksum of that file; :func:`train` fills it in, so that a run says what it began with.
+    image_size : int, (int, int) or None
+        Rows and columns to which the images are resized; kept as a pair.
+    channels : int or None
+        1 makes the images grey, 3 colour.
+    split_seed : int
+        Of the splits that are not given and therefore drawn.
+    images : int or None
+        Use only this many training images.
 
     Raises
     ------
@@ -75,7 +93,7 @@ class TrainConfig:
     model: str = "alexnet"
     dataset: str = "mnist"
     data_dir: str | None = None
-    num_classes: int = 10
+    num_classes: int | None = None
     bias: bool = True
     backend: str = "auto"
     epochs: int = 5
@@ -96,6 +114,13 @@ class TrainConfig:
     dtype: str = "float32"
     seed: int = 0
     check_numerics: bool = False
+    weights: str | None = None
+    weights_skip: str = ""
+    weights_sha256: str | None = None
+    image_size: int | tuple[int, int] | None = None
+    channels: int | None = None
+    split_seed: int = 0
+    images: int | None = None
 
     def __post_init__(self) -> None:
         choices: dict[str, tuple[str, ...]] = {
@@ -112,7 +137,7 @@ class TrainConfig:
             choice(name, getattr(self, name), allowed)
         if self.lr is None:
             self._put("lr", DEFAULT_LR[self.optimizer])
-        least = {"epochs": 1, "batch_size": 1, "gate_interval": 1, "num_classes": 1, "seed": 0}
+        least = {"epochs": 1, "batch_size": 1, "gate_interval": 1, "seed": 0, "split_seed": 0}
         for name, smallest in least.items():
             self._put(name, whole(name, getattr(self, name), smallest, LARGEST))
         for name in ("lr", "weight_decay", "fbi_weight"):
@@ -128,19 +153,30 @@ class TrainConfig:
             raise refused("fbi_rule", self.fbi_rule, "the name of a rule")
         get_rule(self.fbi_rule)
         self._check_regularizer()
+        self._check_weights()
 
     def _put(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)  # the dataclass is frozen
 
     def _check_data(self) -> None:
-        if isinstance(self.data_dir, os.PathLike):
-            self._put("data_dir", os.fspath(self.data_dir))
-        for name, expected in (("dataset", "a name"), ("data_dir", "a folder")):
+        for name in ("data_dir", "weights"):
+            if isinstance(getattr(self, name), os.PathLike):
+                self._put(name, os.fspath(getattr(self, name)))
+        names = {"dataset": "a name", "data_dir": "a file or folder"}
+        names["weights"] = "a file or a run folder"
+        for name, expected in names.items():
             value = getattr(self, name)
             if not isinstance(value, str) and (value is not None or name == "dataset"):
                 raise refused(name, value, expected)
             if "\0" in (value or ""):
                 raise refused(name, value, f"{expected} without a NUL character")
+        for name in ("num_classes", "images"):
+            if getattr(self, name) is not None:
+                self._put(name, whole(name, getattr(self, name), 1, LARGEST))
+        if self.image_size is not None:
+            self._put("image_size", pair("image_size", self.image_size, 1))
+        if self.channels not in (None, 1, 3):
+            raise refused("channels", self.channels, "1 (grey) or 3 (colour)")
 
     def _check_regularizer(self) -> None:
         """One regularizer at a time, and no weight that nobody would look at."""
@@ -160,6 +196,16 @@ class TrainConfig:
                 f"its weight is regularizer_weight"
             )
 
+    def _check_weights(self) -> None:
+        if not isinstance(self.weights_skip, str):
+            raise refused("weights_skip", self.weights_skip, "layers, separated by commas")
+        given = self.weights_sha256
+        if given is not None and not re.fullmatch("[0-9a-f]{64}", str(given)):
+            raise refused("weights_sha256", given, "64 hexadecimal digits")
+        for name in ("weights_skip", "weights_sha256"):
+            if self.weights is None and getattr(self, name):
+                raise ConfigError(f"{name}={getattr(self, name)!r} has no meaning without weights")
+
     @property
     def penalty_weight(self) -> float:
         """The weight with which the regularizer joins; 0 is conventional training."""
@@ -173,7 +219,9 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """As a mapping that JSON can hold."""
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        # as it is read again, so that the two can be compared
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
@@ -214,6 +262,23 @@ def make_model(config: TrainConfig, dataset: Dataset) -> Sequential:
         backend=get_backend(config.backend),
         dtype=np.dtype(config.dtype),
     )
+
+
+def start_from(config: TrainConfig, model: Sequential) -> LoadedWeights | None:
+    """Load the weights that the configuration names; None if it names none.
+
+    Raises
+    ------
+    CheckpointError
+        If they cannot be read, do not fit, or are not those that the run began with.
+    """
+    if config.weights is None:
+        return None
+    path = _native_path(config.weights)
+    if config.weights_sha256 not in (None, checksum(path)):
+        raise CheckpointError(f"{path} has changed since the run began; start a new run")
+    skip = [name.strip() for name in config.weights_skip.split(",") if name.strip()]
+    return load_weights(model, path, skip=skip)
 
 
 def make_optimizer(config: TrainConfig, model: Sequential) -> Optimizer:
@@ -258,8 +323,8 @@ def describe_regularizer(config: TrainConfig) -> str:
     return f"{label} with weight {config.penalty_weight:g}"
 
 
-def portable_path(path: str) -> str:
-    """A folder in Unicode, as a run stores it: the same in every locale.
+def portable_path(path: str, option: str = "data_dir") -> str:
+    """A folder or file in Unicode, as a run stores it: the same in every locale.
 
     Raises
     ------
@@ -270,7 +335,7 @@ def portable_path(path: str) -> str:
         return os.fsencode(os.path.realpath(path)).decode("utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(
-            f"data_dir={path!r}: expected a name in UTF-8 ({error.reason}); rename the folder"
+            f"{option}={path!r}: expected a name in UTF-8 ({error.reason}); rename it"
         ) from error
 
 
@@ -286,4 +351,12 @@ def load_data(config: TrainConfig) -> Dataset:
     if folder is not None and config.dataset == TrainConfig.dataset:
         # the same letters in every locale, and none that cannot be drawn
         name = os.fsencode(Path(folder).name).decode("utf-8", "replace")
-    return load_dataset(name or "data", data_dir=folder, num_classes=config.num_classes)
+    return load_dataset(
+        name or "data",
+        data_dir=folder,
+        num_classes=config.num_classes,
+        image_size=config.image_size,
+        channels=config.channels,
+        split_seed=config.split_seed,
+        images=config.images,
+    )

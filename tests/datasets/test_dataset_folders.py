@@ -41,7 +41,8 @@ def test_folder_has_its_own_classes_and_name(tmp_path: Path) -> None:
     fashion = load_dataset("fashion-mnist", data_dir=str(tmp_path))
     assert fashion.class_names[9] == "Ankle boot"
     assert fashion.image_shape == (1, 5, 4)
-    assert load_dataset(data_dir=tmp_path).name == "mnist"
+    assert load_dataset(data_dir=tmp_path).name == tmp_path.name
+    assert load_dataset(data_dir=tmp_path).num_classes == 10  # the largest label is 9
     with pytest.raises(ConfigError, match="num_classes=0"):
         load_dataset(data_dir=tmp_path, num_classes=0)
 
@@ -92,7 +93,7 @@ def test_folder_whose_files_do_not_fit(
 ) -> None:
     fill(tmp_path, **replaced)
     with pytest.raises(DataError) as caught:
-        load_idx_folder(tmp_path)
+        load_idx_folder(tmp_path, num_classes=10)
     for part in parts:
         assert part in str(caught.value)
 
@@ -102,7 +103,7 @@ def test_index_in_a_message_is_the_index_in_the_file(tmp_path: Path) -> None:
     labels[23] = 200  # the second image of the validation set
     fill(tmp_path, train_labels=labels)
     with pytest.raises(DataError, match="label 200 at index 23"):
-        load_idx_folder(tmp_path)
+        load_idx_folder(tmp_path, num_classes=10)
 
 
 needs_debian = pytest.mark.skipif(

@@ -314,7 +314,7 @@ def test_names() -> None:
 def test_import_is_cheap() -> None:
     code = (
         "import sys, minifbi.datasets; "
-        "print({'pooch', 'requests', 'numba', 'matplotlib', 'scipy'} & set(sys.modules))"
+        "print({'pooch', 'requests', 'numba', 'matplotlib', 'scipy', 'PIL'} & set(sys.modules))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"
