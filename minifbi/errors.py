@@ -47,6 +47,10 @@ class RunFolderError(MinifbiError):
     """A folder that cannot take, or does not hold, a run."""
 
 
+class CallbackError(MinifbiError, RuntimeError):
+    """A callback, or a schedule of one's own, that failed; the message names it."""
+
+
 class NonFiniteError(MinifbiError, ArithmeticError):
     """NaN or infinity where a finite number is needed."""
 

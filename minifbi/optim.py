@@ -9,17 +9,27 @@ hold it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from minifbi.arguments import finite_array, number
+from minifbi.arguments import choice, finite_array, number, refused
 from minifbi.autograd import Tensor
 from minifbi.backends import Array
 from minifbi.errors import CheckpointError, ConfigError
 
-SCHEDULES = ("constant", "cosine", "step")
+SCHEDULES: dict[str, tuple[float, ...]] = {
+    "constant": (),
+    "cosine": (0.0,),
+    "step": (0.1, 0.5, 0.75),
+    "plateau": (0.1, 10.0),
+}
+"""Schedules of the learning rate, with the numbers that each takes where none are given.
+
+cosine: END, the last factor.  step: FACTOR, and the shares of the run after which it multiplies the
+learning rate.  plateau: FACTOR, PATIENCE.
+"""
 
 
 class Optimizer:
@@ -232,31 +242,120 @@ OPTIMIZERS = {"sgd": SGD, "adam": Adam}
 DEFAULT_LR = {"sgd": 0.05, "adam": 1e-3}
 
 
-def learning_rate(base: float, schedule: str, step: int, total: int) -> float:
-    """Learning rate of step `step` (from 0) out of `total`.
+def parse_schedule(spec: str) -> tuple[str, tuple[float, ...]]:
+    """A schedule's name and its numbers, from a text such as "cosine" or "step:0.5,0.3,0.6".
+
+    Parameters
+    ----------
+    spec : str
+        A name in :data:`SCHEDULES`, if need be with its numbers after a colon.  The first ones
+        may be given alone: "plateau:0.5" keeps the patience of 10.
 
     Returns
     -------
-    float
+    name : str
+    numbers : tuple of float
+
+    Raises
+    ------
+    ConfigError
+        If the name is unknown, or a number is missing, too many, or outside its range.
+    """
+    name, colon, text = spec.partition(":") if isinstance(spec, str) else (spec, "", "")
+    choice("schedule", name, SCHEDULES)
+    default = SCHEDULES[name]
+    if not colon:
+        return name, default
+    try:
+        given = [number("schedule", float(part), 0) for part in text.split(",")]
+    except ValueError:  # ConfigError is one
+        given = []
+    if name != "step":
+        given += default[len(given) :] if given else ()
+    expected = {
+        "constant": "constant without a number",
+        "cosine": "cosine:END, with END from 0 to 1",
+        "step": "step:FACTOR,SHARE,..., with FACTOR up to 1 and rising shares of the run up to 1",
+        "plateau": "plateau:FACTOR,PATIENCE, with FACTOR below 1 and a whole number of epochs",
+    }[name]
+    fits = (
+        bool(given)
+        and {
+            "constant": False,
+            "cosine": len(given) == 1 and given[0] <= 1,
+            "step": len(given) > 1 and max(given) <= 1 and given[1:] == sorted(given[1:]),
+            "plateau": len(given) == 2 and given[0] < 1 and given[1].is_integer(),
+        }[name]
+    )
+    if not fits:
+        raise refused("schedule", spec, expected)
+    return name, tuple(given)
+
+
+def learning_rate(
+    base: float, schedule: str, step: int, total: int, accuracies: Sequence[float] = ()
+) -> float:
+    """Learning rate of step `step` (from 0) out of `total`.
 
     Parameters
     ----------
     base : float
         The first learning rate.
-    schedule : {"constant", "cosine", "step"}
-        "cosine" falls to 0 along half a cosine (Loshchilov and Hutter 2017,
-        without restarts); "step" divides by 10 at half and at three quarters.
+    schedule : str
+        As :func:`parse_schedule` reads it.  "cosine" falls to END times `base`, 0 if left out,
+        along half a cosine (Loshchilov and Hutter 2017, without restarts).  "step" multiplies by
+        FACTOR after each of the shares of the run, as PyTorch's MultiStepLR; if left out it divides
+        by 10 at half and at three quarters.  "plateau" is :func:`plateau_factor`.
+    accuracies : sequence of float
+        Validation accuracies of the epochs so far, which only "plateau" looks at.
+
+    Returns
+    -------
+    float
 
     Raises
     ------
     ConfigError
-        If the schedule is unknown.
+        If the schedule is unknown, or its numbers are wrong.
     """
+    name, numbers = parse_schedule(schedule)
     progress = step / max(total, 1)
-    if schedule == "constant":
-        return base
-    if schedule == "cosine":
-        return base * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-    if schedule == "step":
-        return base * (1.0 if progress < 0.5 else 0.1 if progress < 0.75 else 0.01)
-    raise ConfigError(f"schedule={schedule!r}: expected one of {', '.join(SCHEDULES)}")
+    factor = 1.0
+    if name == "cosine":
+        end = numbers[0]
+        factor = end + (1 - end) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+    elif name == "step":
+        factor = numbers[0] ** sum(progress >= share for share in numbers[1:])
+    elif name == "plateau":
+        factor = plateau_factor(accuracies, numbers[0], int(numbers[1]))
+    return base * factor
+
+
+def plateau_factor(accuracies: Sequence[float], factor: float = 0.1, patience: int = 10) -> float:
+    """What the learning rate has been multiplied with after these epochs.
+
+    It is multiplied with `factor` once more than `patience` epochs in a row brought no validation
+    accuracy better than 1.0001 times the best one: PyTorch's ReduceLROnPlateau with
+    ``mode="max"`` and its defaults, but that the learning rate may also fall below 1e-8.
+
+    Parameters
+    ----------
+    accuracies : sequence of float
+        One per epoch, from the first on.
+    factor : float
+        0 to 1.
+    patience : int
+        Epochs without a better one that are borne.
+
+    Returns
+    -------
+    float
+        A power of `factor`.
+    """
+    best, bad, result = -math.inf, 0, 1.0
+    for accuracy in accuracies:
+        better = accuracy > best * (1 + 1e-4)
+        best, bad = (accuracy, 0) if better else (best, bad + 1)
+        if bad > patience:
+            result, bad = result * factor, 0
+    return result

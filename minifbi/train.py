@@ -15,6 +15,7 @@ from minifbi.models import MODELS
 from minifbi.optim import DEFAULT_LR, OPTIMIZERS, SCHEDULES
 from minifbi.regularizers import REGULARIZERS, get_regularizer, regularizer_names
 from minifbi.rules import RULES
+from minifbi.tensorboard import TensorBoard
 from minifbi.training import TrainConfig, default_folder, resume, train
 
 PROG = "minifbi.train"
@@ -144,7 +145,34 @@ def build_parser() -> Parser:
         "--weight-decay", type=float, default=default.weight_decay, help="L2 penalty"
     )
     group.add_argument(
-        "--schedule", choices=SCHEDULES, default=default.schedule, help="of the learning rate"
+        "--schedule",
+        metavar="SCHEDULE",
+        default=default.schedule,
+        help="of the learning rate, with its numbers if need be, such as cosine:0.01 (the last "
+        "factor), step:0.1,0.5,0.75 (factor, shares of the run) or plateau:0.1,10 (factor, epochs "
+        f"without a better validation accuracy); one of {', '.join(SCHEDULES)}",
+    )
+    group.add_argument(
+        "--warmup",
+        type=float,
+        metavar="EPOCHS",
+        default=default.warmup,
+        help="in which the learning rate rises linearly, with every schedule",
+    )
+    group.add_argument(
+        "--patience",
+        type=int,
+        metavar="EPOCHS",
+        default=default.patience,
+        help="without a better validation accuracy, counted from the gate on, after which the run "
+        "stops; 0: never",
+    )
+    group.add_argument(
+        "--min-delta",
+        type=float,
+        metavar="D",
+        default=default.min_delta,
+        help="how much higher the validation accuracy must be to count as better",
     )
 
     group = parser.add_argument_group("the FBI loss, Eq. (2) to (4) of the paper")
@@ -229,7 +257,13 @@ def build_parser() -> Parser:
         metavar="DIR",
         default=argparse.SUPPRESS,
         help="go on with an interrupted run, with its own options; only --epochs, --backend, "
-        "--threads, --check-numerics and --quiet may stand beside it",
+        "--threads, --check-numerics, --tensorboard and --quiet may stand beside it",
+    )
+    group.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="write what TensorBoard shows into a folder of this name within the run's; needs the "
+        "package tensorboardX",
     )
     group.add_argument("--quiet", action="store_true", help="print nothing but errors")
     return parser
@@ -252,21 +286,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
     options = vars(parser.parse_args(arguments))
     quiet, threads = options.pop("quiet"), options.pop("threads")
+    tensorboard = options.pop("tensorboard")
     out, folder = options.pop("out", None), options.pop("resume", None)
 
     def command() -> int:
         nonlocal out
         if threads:
             set_threads(threads)
+        callbacks = [TensorBoard()] if tensorboard else []
         try:
             if folder is None:
                 config = TrainConfig(**options)
                 out = out or default_folder(config)
-                train(config, out, quiet=quiet)
+                train(config, out, callbacks=callbacks, quiet=quiet)
             else:
                 given = {a.split("=")[0] for a in arguments if a.startswith("--")}
-                beside = "--resume --epochs --backend --threads --quiet --check-numerics".split()
-                surplus = sorted(given - set(beside))
+                beside = {"--resume", "--epochs", "--backend", "--threads", "--quiet"}
+                surplus = sorted(given - beside - {"--check-numerics", "--tensorboard"})
                 if surplus:
                     parser.error(f"--resume takes its options from {folder}; drop {surplus[0]}")
                 epochs = options["epochs"] if "--epochs" in given else None
@@ -277,6 +313,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     epochs=epochs,
                     backend=backend,
                     check_numerics=check,
+                    callbacks=callbacks,
                     quiet=quiet,
                 )
         except KeyboardInterrupt:

@@ -100,6 +100,31 @@ class FolderLock:
             os.close(self._handle)
 
 
+def is_locked(folder: Path) -> bool:
+    """Whether a living run is in a folder; False where this cannot be known.
+
+    Parameters
+    ----------
+    folder : Path
+        A run folder, which need not be one's own.
+    """
+    try:
+        # a pipe of this name is not waited for
+        flags = os.O_RDONLY | NOFOLLOW | getattr(os, "O_NONBLOCK", 0)
+        handle = os.open(folder / LOCK, flags)
+    except OSError:
+        return False
+    try:
+        _take(handle)  # and given back at once
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return False
+
+
 def _take(handle: int) -> bool:
     """Lock an open file; False where there are no locks, BlockingIOError if it is taken."""
     try:

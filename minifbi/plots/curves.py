@@ -72,9 +72,11 @@ def plot_curves(
     ends = np.array([record["step"] for record in epochs], dtype=float)
     last = max([1.0, *series["step"], *series["val_step"], *ends])
     late = gate_step is not None and gate_step > last / 2
-    _style(task, "task loss $L_{TSK}$")
-    _draw_loss(task, series["step"], series["task_loss"], TASK, ends, _column(epochs, "task_loss"))
-    _style(penalty, label)
+    style(task, "task loss $L_{TSK}$")
+    _draw_loss(
+        task, series["step"], series["task_loss"], TASK, ends, column_of(epochs, "task_loss")
+    )
+    style(penalty, label)
     # begun late, the curve is a short one at the right, where the legend would hide it
     _draw_loss(
         penalty,
@@ -82,10 +84,10 @@ def plot_curves(
         series["penalty"],
         PENALTY,
         ends,
-        _column(epochs, "penalty"),
+        column_of(epochs, "penalty"),
         legend_left=late,
     )
-    _draw_accuracy(accuracy, series, ends, _column(epochs, "val_accuracy"), gate_threshold)
+    _draw_accuracy(accuracy, series, ends, column_of(epochs, "val_accuracy"), gate_threshold)
     for axes, height in ((task, 0.04), (penalty, 0.04), (accuracy, 0.22)):
         axes.set(xlabel="training step", xlim=(-0.02 * last, 1.02 * last))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -115,7 +117,7 @@ def _check_history(history: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.flo
     return series
 
 
-def _column(epochs: Sequence[Mapping[str, Any]], key: str) -> NDArray[np.float64]:
+def column_of(epochs: Sequence[Mapping[str, Any]], key: str) -> NDArray[np.float64]:
     """One value an epoch, NaN for None and for what is not finite: shape (E,)."""
     values = [record.get(key) for record in epochs]
     column = np.array([math.nan if value is None else value for value in values], dtype=float)
@@ -148,7 +150,7 @@ def _middles(step: NDArray[Any], loss: NDArray[Any], ends: NDArray[Any]) -> NDAr
     return np.array(middles)
 
 
-def _use_log_axis(axes: Axes, values: NDArray[np.float64], factor: float) -> None:
+def use_log_axis(axes: Axes, values: NDArray[np.float64], factor: float) -> None:
     """A logarithmic y axis where all known values are positive and span more than `factor`."""
     known = values[np.isfinite(values)]
     if not known.size or known.min() <= 0 or known.max() <= factor * known.min():
@@ -160,14 +162,14 @@ def _use_log_axis(axes: Axes, values: NDArray[np.float64], factor: float) -> Non
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _say(axes: Axes, text: str) -> None:
+def say(axes: Axes, text: str) -> None:
     axes.text(
         0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=13, color=GATE
     )
     axes.set_yticks([])
 
 
-def _style(axes: Axes, title: str) -> None:
+def style(axes: Axes, title: str) -> None:
     axes.set_title(title, loc="left", fontsize=12)
     axes.grid(alpha=0.3, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
@@ -191,7 +193,7 @@ def _draw_loss(
 ) -> None:
     """A loss along the steps, and its mean over each epoch amid the steps it is the mean of."""
     if not (np.isfinite(loss).any() or np.isfinite(by_epoch).any()):
-        _say(axes, "not measured")
+        say(axes, "not measured")
         return
     if np.isfinite(loss).sum() >= 20:
         window = len(loss) // 50 * 2 + 1  # about a twenty-fifth of the run
@@ -210,7 +212,7 @@ def _draw_loss(
             label="mean of an epoch",
             zorder=3,
         )
-    _use_log_axis(axes, np.concatenate([loss, by_epoch]), 10)
+    use_log_axis(axes, np.concatenate([loss, by_epoch]), 10)
     left = legend_left or _rises(loss)
     axes.legend(loc="upper left" if left else "upper right", fontsize=10)
 
@@ -225,9 +227,9 @@ def _draw_accuracy(
     accuracy = series["val_accuracy"]
     known = np.concatenate([accuracy, by_epoch])
     known = known[np.isfinite(known)]
-    _style(axes, "validation accuracy" + (f", best {known.max():.4f}" if known.size else ""))
+    style(axes, "validation accuracy" + (f", best {known.max():.4f}" if known.size else ""))
     if not known.size:
-        _say(axes, "not measured")
+        say(axes, "not measured")
         return
     few = np.isfinite(accuracy).sum() < 20
     axes.plot(series["val_step"], accuracy, "o-" if few else "-", color=ACCURACY, markersize=4)
@@ -267,18 +269,18 @@ def _mark_gate(axes: Axes, gate_step: int, height: float, left: bool) -> None:
 
 def _draw_terms(axes: Axes, epochs: Sequence[Mapping[str, Any]], label: str) -> None:
     """The terms of the penalty, a line for each, dark for the first."""
-    _style(axes, f"terms of the {label}")
+    style(axes, f"terms of the {label}")
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     terms = [record.get("penalty_terms") or {} for record in epochs]
     names = list(dict.fromkeys(name for record in terms for name in record))
-    columns = {name: _column(terms, name) for name in names}
+    columns = {name: column_of(terms, name) for name in names}
     values = np.concatenate([np.zeros(0), *columns.values()])
     number = np.array([record["epoch"] for record in epochs], dtype=float)
     if number.size:
         axes.set_xlim(number.min() - 0.5, number.max() + 0.5)
     if not np.isfinite(values).any():
-        _say(axes, "not measured")
+        say(axes, "not measured")
         return
     colors = matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(names)))
     for i, (name, column) in enumerate(columns.items()):
@@ -291,7 +293,7 @@ def _draw_terms(axes: Axes, epochs: Sequence[Mapping[str, Any]], label: str) -> 
             linewidth=1.5,
             label=name,
         )
-    _use_log_axis(axes, values[values > 0], 3)
+    use_log_axis(axes, values[values > 0], 3)
     axes.legend(
         loc="center left",
         bbox_to_anchor=(1.01, 0.5),

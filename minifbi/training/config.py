@@ -20,7 +20,7 @@ from minifbi.exchange import LoadedWeights, checksum, load_weights
 from minifbi.fbi import REDUCTIONS, STARTS, check_fbi_weight
 from minifbi.layers import Sequential
 from minifbi.models import MODELS, build_model
-from minifbi.optim import DEFAULT_LR, OPTIMIZERS, SCHEDULES, SGD, Adam, Optimizer
+from minifbi.optim import DEFAULT_LR, OPTIMIZERS, SGD, Adam, Optimizer, parse_schedule
 from minifbi.regularizers import (
     FBI,
     Regularizer,
@@ -29,6 +29,8 @@ from minifbi.regularizers import (
 )
 from minifbi.rules import get_rule
 
+CUSTOM = "custom"
+"""The `schedule` of a run whose learning rate follows a function that Python was given."""
 LARGEST = 2**62
 """Of every integer option."""
 
@@ -39,7 +41,7 @@ class TrainConfig:
 
     Attributes
     ----------
-    model, dataset, backend, optimizer, schedule, fbi_start, fbi_reduction, dtype : str
+    model, dataset, backend, optimizer, fbi_start, fbi_reduction, dtype : str
         See ``python -m minifbi.train --help``.
     data_dir : str or None
         File or folder that stands for the data set, see :func:`minifbi.load_dataset`.
@@ -83,6 +85,18 @@ class TrainConfig:
         Of the splits that are not given and therefore drawn.
     images : int or None
         Use only this many training images.
+    schedule : str
+        Of the learning rate, as :func:`minifbi.optim.parse_schedule` reads it, for example
+        "cosine" or "plateau:0.5,3".  "custom" stands for a function that is passed to
+        :func:`train`.
+    warmup : float
+        Epochs in which the learning rate rises linearly, whatever the schedule; it multiplies
+        that of the schedule.
+    patience : int
+        Epochs without a better validation accuracy after which the run stops; 0: never.  The
+        count starts again when the gate opens.  See :class:`minifbi.training.EarlyStopping`.
+    min_delta : float
+        How much higher the validation accuracy must be to count as better.
 
     Raises
     ------
@@ -121,13 +135,15 @@ class TrainConfig:
     channels: int | None = None
     split_seed: int = 0
     images: int | None = None
+    warmup: float = 0.0
+    patience: int = 0
+    min_delta: float = 0.0
 
     def __post_init__(self) -> None:
         choices: dict[str, tuple[str, ...]] = {
             "model": tuple(MODELS),
             "backend": ("auto", *BACKEND_NAMES),
             "optimizer": tuple(OPTIMIZERS),
-            "schedule": SCHEDULES,
             "fbi_start": STARTS,
             "fbi_reduction": REDUCTIONS,
             "regularizer": regularizer_names(),
@@ -137,10 +153,13 @@ class TrainConfig:
             choice(name, getattr(self, name), allowed)
         if self.lr is None:
             self._put("lr", DEFAULT_LR[self.optimizer])
+        if self.schedule != CUSTOM:
+            parse_schedule(self.schedule)
         least = {"epochs": 1, "batch_size": 1, "gate_interval": 1, "seed": 0, "split_seed": 0}
+        least["patience"] = 0
         for name, smallest in least.items():
             self._put(name, whole(name, getattr(self, name), smallest, LARGEST))
-        for name in ("lr", "weight_decay", "fbi_weight"):
+        for name in ("lr", "weight_decay", "fbi_weight", "warmup", "min_delta"):
             self._put(name, number(name, getattr(self, name), 0))
         self._put("fbi_gate", number("fbi_gate", self.fbi_gate, 0, 1))
         self._put("momentum", number("momentum", self.momentum, 0, below=1))

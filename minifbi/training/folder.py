@@ -3,6 +3,7 @@
 =====================  ===========================================================
 config.json            all options, the backend that was chosen, versions
 metrics.jsonl          one JSON object per epoch
+metrics.csv            the same, as a table for spreadsheets and pandas
 checkpoint.npz         everything to go on from the last finished epoch
 previous.npz           the same, of the epoch before; taken if checkpoint.npz is damaged
 best.npz               the same, of the epoch with the best validation accuracy
@@ -13,17 +14,19 @@ damaged.npz            a checkpoint.npz that could not be read, if there was one
 =====================  ===========================================================
 
 Every file is written whole or not at all.  checkpoint.npz is the truth:
-metrics.jsonl is made from it anew each epoch, so that the two never disagree.
+metrics.jsonl and metrics.csv are made from it anew each epoch, so that they never disagree.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +40,10 @@ from minifbi.files.strict_json import read_json
 from minifbi.training.config import TrainConfig
 from minifbi.training.state import RunState
 
-CONFIG, LOG, RESULT = "config.json", "metrics.jsonl", "result.json"
+CONFIG, LOG, TABLE, RESULT = "config.json", "metrics.jsonl", "metrics.csv", "result.json"
 LAST, PREVIOUS, BEST = "checkpoint.npz", "previous.npz", "best.npz"
 CURVES, ACTIVATIONS = "curves.png", "activations.png"
-FILES = (CONFIG, LOG, LAST, PREVIOUS, BEST, CURVES, ACTIVATIONS, RESULT)
+FILES = (CONFIG, LOG, TABLE, LAST, PREVIOUS, BEST, CURVES, ACTIVATIONS, RESULT)
 DAMAGED = "damaged.npz"
 
 
@@ -153,9 +156,37 @@ def save_epoch(run: RunState, folder: Path) -> None:
 
 
 def write_log(run: RunState, folder: Path) -> None:
-    """Write metrics.jsonl from the run's records."""
+    """Write metrics.jsonl and metrics.csv from the run's records."""
     text = "".join(json.dumps(record) + "\n" for record in run.records)
     write_text(folder / LOG, text)
+    write_text(folder / TABLE, records_as_csv(run.records))
+
+
+def records_as_csv(records: Sequence[Mapping[str, Any]]) -> str:
+    """The records of epochs as a table: a head, then one row per epoch.
+
+    Parameters
+    ----------
+    records : sequence of mapping
+        As in ``metrics.jsonl``.
+
+    Returns
+    -------
+    str
+        A term of the penalty has the column ``penalty_terms.NAME``; what an epoch did not measure
+        is an empty cell.
+    """
+    rows = []
+    for record in records:
+        plain = {name: value for name, value in record.items() if name != "penalty_terms"}
+        terms = record["penalty_terms"] or {}
+        rows.append(plain | {f"penalty_terms.{name}": value for name, value in terms.items()})
+    names = dict.fromkeys(name for row in rows for name in row)
+    text = io.StringIO()
+    table = csv.DictWriter(text, list(names), restval="", lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    return text.getvalue()
 
 
 def read_last(folder: Path) -> tuple[RunState | None, str]:

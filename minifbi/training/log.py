@@ -137,8 +137,56 @@ def describe_epoch(record: dict[str, Any], epochs: int, label: str = "FBI loss")
     )
 
 
+class NotebookLine:
+    """A line of text in a notebook that changes in place; what writes to a terminal can use it.
+
+    Unlike a widget it needs no package beside IPython, and a notebook that was saved shows how it
+    was at the end.
+
+    Parameters
+    ----------
+    display : callable
+        IPython's ``display``.
+    """
+
+    encoding = "utf-8"  # asks for a smooth bar
+
+    def __init__(self, display: Any) -> None:
+        self._display, self._handle = display, None
+
+    def write(self, text: str) -> None:
+        """Show the text in the place of what was there; what only moves a cursor is left out."""
+        text = text.strip("\r\n").rstrip()
+        if not text or "\x1b" in text:
+            return
+        content = {"text/plain": text}
+        if self._handle is None:
+            self._handle = self._display(content, raw=True, display_id=True)
+        else:
+            self._handle.update(content, raw=True)
+
+    def flush(self) -> None:
+        """Nothing waits to be written."""
+
+
+def notebook_line() -> NotebookLine | None:
+    """A line in the notebook that runs this, if one does.
+
+    Returns
+    -------
+    NotebookLine or None
+    """
+    ipython = sys.modules.get("IPython")  # in a notebook it is there already
+    shell = ipython.get_ipython() if ipython is not None else None
+    if shell is None or not hasattr(shell, "kernel"):  # a terminal's IPython has none
+        return None
+    from IPython.display import display
+
+    return NotebookLine(display)
+
+
 class Progress:
-    """A progress bar on a terminal, one line per epoch anywhere, nothing if quiet.
+    """A progress bar on a terminal or in a notebook, one line per epoch, nothing if quiet.
 
     Parameters
     ----------
@@ -149,7 +197,7 @@ class Progress:
     quiet : bool
         Print nothing and draw no bar; warnings are still printed.
     stream : text stream
-        Where the bar goes (standard error); it is drawn only on a terminal.
+        Where the bar goes (standard error), if it is a terminal; else only a notebook has one.
     label : str
         What to call the regularizer.
     """
@@ -166,7 +214,9 @@ class Progress:
         stream = stream or sys.stderr
         self.bar: Any = None
         # without a console, or with 2>&-, there is no standard error
-        if not quiet and stream is not None and stream.isatty():
+        terminal = stream is not None and stream.isatty()
+        place = stream if terminal else notebook_line()
+        if not quiet and place is not None:
             from tqdm import tqdm
 
             self.bar = tqdm(
@@ -174,7 +224,7 @@ class Progress:
                 initial=done,
                 unit=" img",
                 unit_scale=True,
-                file=stream,
+                file=place,
                 dynamic_ncols=True,
                 mininterval=0.2,
                 bar_format="{percentage:3.0f}%|{bar:20}| {rate_fmt}, {remaining} left{postfix}",

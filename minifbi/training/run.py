@@ -11,7 +11,7 @@ import errno
 import importlib
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,9 @@ from minifbi.errors import CheckpointError, ConfigError, RunFolderError
 from minifbi.exchange import checksum
 from minifbi.files.atomic import write_json
 from minifbi.files.lock import FolderLock
+from minifbi.training.callbacks import Callback
 from minifbi.training.config import (
+    CUSTOM,
     TrainConfig,
     describe_regularizer,
     load_data,
@@ -46,6 +48,7 @@ from minifbi.training.folder import (
     write_log,
 )
 from minifbi.training.log import Progress, describe_epoch
+from minifbi.training.schedule import Schedule
 from minifbi.training.state import RunState
 from minifbi.training.trainer import Trainer
 
@@ -59,6 +62,8 @@ def train(
     out: str | Path | None = None,
     *,
     dataset: Dataset | None = None,
+    callbacks: Iterable[Callback] = (),
+    schedule: Schedule | None = None,
     quiet: bool = False,
     figures: bool = True,
 ) -> dict[str, Any]:
@@ -72,6 +77,12 @@ def train(
         The folder, which must not hold a run; :func:`default_folder` if left out.
     dataset : Dataset, optional
         Your own data; otherwise what the configuration names is loaded.
+    callbacks : iterable of Callback
+        Your own code at the moments of the training; see :class:`minifbi.training.Callback`.
+    schedule : callable, optional
+        Your own schedule of the learning rate, in the place of ``config.schedule``.  Before each
+        update it gets the epochs done so far as a float, with fractions (2.5 is the middle of the
+        third epoch), and returns the factor of ``config.lr``.
     quiet : bool
         Print nothing.
     figures : bool
@@ -99,7 +110,8 @@ def train(
         sha256 = config.weights_sha256 or checksum(config.weights)
         config = dataclasses.replace(config, weights=path, weights_sha256=sha256)
     data = dataset or load_data(config)
-    trainer = Trainer(config, data)
+    trainer = Trainer(config, data, callbacks=callbacks, schedule=schedule)
+    config = trainer.config
     folder = default_folder(config) if out is None else Path(out)
     check_free(folder)
     make_folder(folder)
@@ -116,6 +128,8 @@ def resume(
     backend: str | None = None,
     check_numerics: bool | None = None,
     dataset: Dataset | None = None,
+    callbacks: Iterable[Callback] = (),
+    schedule: Schedule | None = None,
     quiet: bool = False,
     figures: bool = True,
 ) -> dict[str, Any]:
@@ -126,7 +140,8 @@ def resume(
     folder : path
         A run folder.
     epochs : int, optional
-        Train up to this many epochs instead of those in the configuration.
+        Train up to this many epochs instead of those in the configuration.  A run that was stopped
+        early is complete, and goes on only if this asks for more epochs.
     backend : str, optional
         Where to go on, if not where the run was: checkpoints fit every backend, and the
         numbers agree to rounding.  config.json and result.json name this one then.
@@ -134,6 +149,9 @@ def resume(
         Look, or do not look, for the first NaN from here on, whatever the configuration says.
     dataset : Dataset, optional
         The data of the run, if it did not come from the configuration.
+    callbacks, schedule
+        Those that the run was started with, which no file holds.  What the callbacks remember is
+        in the checkpoint.
     quiet, figures : bool
         As in :func:`train`.
 
@@ -146,6 +164,8 @@ def resume(
     ------
     RunFolderError, CheckpointError
         If the folder holds no run, or its checkpoint cannot be used.
+    ConfigError
+        If the run had a schedule of one's own and none is given, or the other way round.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -161,13 +181,22 @@ def resume(
             config = dataclasses.replace(config, backend=get_backend(backend).name)
         if check_numerics is not None:
             config = dataclasses.replace(config, check_numerics=check_numerics)
-        trainer = Trainer(config, dataset or load_data(config), fresh=run is None)
+        if schedule is not None and config.schedule != CUSTOM:
+            raise ConfigError(
+                f"the run in {folder} has schedule={config.schedule!r}; resume it without another"
+            )
+        data = dataset or load_data(config)
+        trainer = Trainer(config, data, callbacks=callbacks, schedule=schedule, fresh=run is None)
         if run is not None:  # else it was killed before its first epoch was done: it starts again
             trainer.load_state(run)
+            for name in trainer.callbacks.missing(run.callbacks):
+                Progress.warn(f"the run had a callback {name}, and goes on without it")
+        if epochs is not None and epochs > trainer.epoch:
+            trainer.run.stopped = None
         if note:
             put_previous_first(folder)
             Progress.warn(note)
-        if trainer.epoch < config.epochs:  # not complete, or not any more
+        if not trainer.done:
             (folder / "result.json").unlink(missing_ok=True)
             write_config(config.to_dict(), folder)
         return _go_on(trainer, folder, lock, quiet, chosen, figures)
@@ -221,6 +250,7 @@ def _go_on(
     config, images = trainer.config, len(trainer.dataset.train)
     label = trainer.regularizer.label
     remove_leftovers(folder)
+    trainer.folder = folder
     progress = Progress(config.epochs * images, trainer.epoch * images, quiet, label=label)
     try:
         progress.say(
@@ -237,15 +267,19 @@ def _go_on(
             progress.say(f"starting from {config.weights}: {trainer.loaded}")
         if trainer.epoch:
             progress.say(f"resuming after epoch {trainer.epoch}")
-        while trainer.epoch < config.epochs:
+        trainer.callbacks.tell("on_train_begin", trainer)
+        while not trainer.done:
             record = trainer.run_epoch(progress)
             _check_place(folder, lock)
             save_epoch(trainer.state(), folder)
             progress.say(describe_epoch(record, config.epochs, label))
         _check_place(folder, lock)
+        if trainer.run.stopped is not None:
+            progress.say(f"stopped after epoch {trainer.epoch}: {trainer.run.stopped}")
         result = _finish(trainer, folder, draw)
         accuracy = result["test_accuracy"]
         progress.say(f"test accuracy {accuracy:.4f}; figures and numbers are in {folder}")
+        trainer.callbacks.tell("on_train_end", trainer, result)
         return result
     except OSError as error:
         raise give_up(trainer.state(), folder, lock, error) from error
@@ -297,6 +331,7 @@ def _finish(trainer: Trainer, folder: Path, draw: Draw | None) -> dict[str, Any]
         "penalty": last["penalty"],
         "penalty_terms": last["penalty_terms"],
         "epochs": run.epoch,
+        "stopped": run.stopped,
         "steps": run.step,
         "best": run.best,
         "seconds": run.seconds,

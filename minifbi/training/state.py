@@ -75,8 +75,16 @@ def _is_terms(value: Any) -> bool:
     return isinstance(value, dict) and all(map(is_number, value.values()))
 
 
+def _is_amount(value: Any) -> bool:
+    return is_number(value) and value >= 0
+
+
 def _is_text(value: Any) -> bool:
     return isinstance(value, str)
+
+
+def _is_memories(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(is_mapping, value.values()))
 
 
 def _is_arrays(value: Any) -> bool:
@@ -118,6 +126,7 @@ def stored(
     *,
     arrays: bool = False,
     read: Callable[[Any], Any] = lambda value: value,
+    optional: bool = False,
 ) -> dict[str, Any]:
     """What a field of a run says of itself: ``field(metadata=stored(...))``.
 
@@ -131,12 +140,15 @@ def stored(
         Whether it is a group of arrays, by name; all else is stored as JSON.
     read : callable
         Makes of the value in the file what the run holds.
+    optional : bool
+        Whether a file may lack it; the run then has the field's default.
 
     Returns
     -------
     dict
     """
-    return {"check": check, "expected": expected, "arrays": arrays, "read": read}
+    words = {"expected": expected, "optional": optional}
+    return {"check": check, "arrays": arrays, "read": read, **words}
 
 
 @dataclass
@@ -171,6 +183,13 @@ class RunState:
         The network's ``state_dict()``: what is trained, and what else its layers keep.
     optimizer : dict of str to ndarray
         What the optimiser remembers.
+    lr : float or None
+        The learning rate that was set by hand and holds since then; None while the schedule
+        sets it.
+    stopped : str or None
+        Why the run ended before its last epoch; None if it did not.
+    callbacks : dict of str to dict
+        What each callback remembers, by its name.
     """
 
     config: dict[str, Any] = field(metadata=stored(is_mapping, "the options of the run"))
@@ -189,10 +208,7 @@ class RunState:
     )
     epoch: int = field(default=0, metadata=stored(is_count, "a whole number of at least 0"))
     step: int = field(default=0, metadata=stored(is_count, "a whole number of at least 0"))
-    seconds: float = field(
-        default=0.0,
-        metadata=stored(lambda n: is_number(n) and n >= 0, "a number of at least 0"),
-    )
+    seconds: float = field(default=0.0, metadata=stored(_is_amount, "a number of at least 0"))
     gate_step: int | None = field(
         default=None,
         metadata=stored(or_none(is_count), "a whole number of at least 0, or null"),
@@ -228,6 +244,17 @@ class RunState:
     )
     optimizer: Arrays = field(
         default_factory=dict, metadata=stored(_is_arrays, "the optimiser's arrays", arrays=True)
+    )
+    lr: float | None = field(
+        default=None,
+        metadata=stored(or_none(_is_amount), "a number of at least 0, or null", optional=True),
+    )
+    stopped: str | None = field(
+        default=None, metadata=stored(or_none(_is_text), "a reason, or null", optional=True)
+    )
+    callbacks: dict[str, dict[str, Any]] = field(
+        default_factory=dict,
+        metadata=stored(_is_memories, "what each callback remembers", optional=True),
     )
 
     # ---- to and from a checkpoint --------------------------------------------------------
@@ -304,7 +331,8 @@ class RunState:
         groups = {f.name: arrays.get(f.name, {}) for f in fields(cls) if f.metadata["arrays"]}
         found = {**meta, **groups}
         cls.check(found, where=where)
-        state = cls(**{f.name: f.metadata["read"](found[f.name]) for f in fields(cls)})
+        there = [f for f in fields(cls) if f.name in found]
+        state = cls(**{f.name: f.metadata["read"](found[f.name]) for f in there})
         if len(state.records) != state.epoch:
             raise CheckpointError(
                 f"{where and where + ': '}the checkpoint is of epoch {state.epoch} and has "
@@ -335,6 +363,8 @@ class RunState:
         start = f"{where}: " if where else ""
         for part in fields(cls):
             if names is not None and part.name not in names:
+                continue
+            if part.name not in values and part.metadata["optional"]:
                 continue
             if part.name not in values:
                 raise CheckpointError(f"{start}the checkpoint does not say its {part.name!r}")

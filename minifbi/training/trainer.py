@@ -7,6 +7,8 @@ import dataclasses
 import math
 import time
 import zlib
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +20,9 @@ from minifbi.errors import CheckpointError, NonFiniteError, ShapeError
 from minifbi.fusion import fuse
 from minifbi.layers import Sequential
 from minifbi.numerics import check_parameters, checked, hint
-from minifbi.optim import learning_rate
+from minifbi.training.callbacks import Callback, Callbacks, EarlyStopping
 from minifbi.training.config import (
+    CUSTOM,
     TrainConfig,
     make_model,
     make_optimizer,
@@ -28,7 +31,8 @@ from minifbi.training.config import (
 )
 from minifbi.training.evaluation import evaluate
 from minifbi.training.gate import Gate
-from minifbi.training.log import EpochLog, Progress
+from minifbi.training.log import BatchRecord, EpochLog, Progress
+from minifbi.training.schedule import LearningRate, Schedule
 from minifbi.training.state import BATCH, RunState
 from minifbi.training.three_step import Losses, three_step
 
@@ -46,6 +50,10 @@ class Trainer:
         The images to train, validate and test on.
     model : Sequential, optional
         Your own network; the one that the configuration names if left out.
+    callbacks : iterable of Callback
+        Who is told of epochs, batches and the gate.
+    schedule : callable, optional
+        Your own schedule of the learning rate; see :func:`minifbi.training.train`.
     fresh : bool
         False if :meth:`load_state` follows: the weights that the configuration names are not
         read then, and need not be there any more.
@@ -62,6 +70,8 @@ class Trainer:
     gate : Gate
     run : RunState
         What has happened so far.
+    folder : Path or None
+        The folder of the run; None in memory.
 
     Examples
     --------
@@ -77,8 +87,14 @@ class Trainer:
         dataset: Dataset,
         model: Sequential | None = None,
         *,
+        callbacks: Iterable[Callback] = (),
+        schedule: Schedule | None = None,
         fresh: bool = True,
     ) -> None:
+        if schedule is not None:
+            config = dataclasses.replace(config, schedule=CUSTOM)
+        early = [EarlyStopping(config.patience, config.min_delta)] if config.patience else []
+        self.callbacks = Callbacks([*callbacks, *early])
         self.config, self.dataset = config, dataset
         self.regularizer = make_regularizer(config, dataset)
         self.model = make_model(config, dataset) if model is None else model
@@ -86,6 +102,7 @@ class Trainer:
         # what runs: the model itself, or on a compiled backend its rewriting
         self._fast = fuse(self.model, self.regularizer.rule)
         self.optimizer = make_optimizer(config, self.model)
+        self._lr = LearningRate(config, self.optimizer, self.steps_per_epoch, schedule)
         self.gate = Gate(config.fbi_gate)
         # Not default_rng(seed): the initial weights have used up that stream's beginning.
         self.rng = np.random.default_rng([config.seed, 1])
@@ -96,8 +113,10 @@ class Trainer:
             class_names=list(dataset.class_names),
             data=_data_facts(dataset),
         )
+        self.folder: Path | None = None
         self._splits: dict[str, Split | ResidentSplit] = {}
         self._shown = 0  # images of this epoch that the progress has been told of
+        self._batch: BatchRecord | None = None  # the last one that was read
 
     @property
     def epoch(self) -> int:
@@ -128,6 +147,26 @@ class Trainer:
     def steps_per_epoch(self) -> int:
         """Updates in an epoch; the last batch may be smaller."""
         return math.ceil(len(self.dataset.train) / self.config.batch_size)
+
+    @property
+    def done(self) -> bool:
+        """Whether all epochs are done, or the run was stopped before."""
+        return self.epoch >= self.config.epochs or (self.epoch > 0 and self.run.stopped is not None)
+
+    def stop(self, reason: str) -> None:
+        """End the training, and complete the run as if its last epoch were done.
+
+        Called within an epoch, it ends that epoch after the update that is being made; what there
+        is of it is validated and counts as an epoch.  A run makes at least one update.
+
+        Parameters
+        ----------
+        reason : str
+            Why, for the log and ``result.json``.  If it is called twice, the first reason stands.
+        """
+        if self.run.stopped is None:
+            # half of a surrogate pair could be written and not read again
+            self.run.stopped = str(reason).encode("utf-8", "backslashreplace").decode("utf-8")
 
     # ---- one epoch -------------------------------------------------------------------
     def run_epoch(self, progress: Progress | None = None) -> dict[str, Any]:
@@ -164,17 +203,22 @@ class Trainer:
         # the same numbers where the batches are gathered
         places = backend.asarray(order) if isinstance(train, ResidentSplit) else order
         log, self._shown = EpochLog(backend), 0
+        self.callbacks.tell("on_epoch_begin", self)
         self.model.train()
         for start in range(0, images, config.batch_size):
             chosen = slice(start, start + config.batch_size)
             self._update(train, order[chosen], places[chosen], log)
-            if len(log) == READ_EVERY:
+            if len(log) == READ_EVERY or self.callbacks.looks_at_batches:
                 self._read(log)
             self._show(log, progress)
+            if self.callbacks.looks_at_batches:
+                self.callbacks.tell("on_batch_end", self, self._batch)
             if not self.gate.open and config.penalty_weight > 0:
                 if self.step % config.gate_interval == 0 and chosen.stop < images:
                     self._read(log)
                     self._validate(progress)
+            if self.run.stopped is not None:
+                break
         self._read(log)
         self._show(log, progress)
         check_parameters(self.model, config.check_numerics, self.step, self.optimizer.lr)
@@ -193,6 +237,7 @@ class Trainer:
         self.run.records.append(record)
         if not self.run.best or accuracy > self.run.best["val_accuracy"]:
             self.run.best = {"epoch": self.epoch, "val_accuracy": accuracy}
+        self.callbacks.tell("on_epoch_end", self, record)
         return record
 
     def _near(self, name: str) -> Split | ResidentSplit:
@@ -248,12 +293,7 @@ class Trainer:
         log.add(self.step + 1, losses, labels)
         if not self.model.backend.asynchronous:
             self._read(log)  # costs nothing here, and what is wrong changes no parameter
-        self.optimizer.lr = learning_rate(
-            float(config.lr),  # type: ignore[arg-type]
-            config.schedule,
-            self.step,
-            config.epochs * self.steps_per_epoch,
-        )
+        self._lr.set(self.run)
         with np.errstate(all="ignore"):
             self.optimizer.step()
         self.run.step += 1
@@ -273,6 +313,7 @@ class Trainer:
                 )
             for name in BATCH:
                 self.history[name].append(getattr(batch, name))
+            self._batch = batch
 
     def _validate(self, progress: Progress | None) -> float:
         """Accuracy on the validation split, shown to the gate and written down."""
@@ -283,8 +324,10 @@ class Trainer:
         )
         self.history["val_step"].append(self.step)
         self.history["val_accuracy"].append(accuracy)
-        if self.config.penalty_weight > 0 and self.gate.look(self.step, accuracy) and progress:
-            progress.gate(self.gate, accuracy)
+        if self.config.penalty_weight > 0 and self.gate.look(self.step, accuracy):
+            if progress:
+                progress.gate(self.gate, accuracy)
+            self.callbacks.tell("on_gate_open", self)
         return accuracy
 
     # ---- to and from a checkpoint ------------------------------------------------------
@@ -296,6 +339,7 @@ class Trainer:
         RunState
             To :meth:`~minifbi.training.RunState.save`, or to go on from.
         """
+        self._lr.notice(self.run)
         return dataclasses.replace(
             copy.deepcopy(self.run),
             parameters=self.model.state_dict(),
@@ -303,6 +347,7 @@ class Trainer:
             gate_step=self.gate.step,
             rng=dict(self.rng.bit_generator.state),
             layer_rngs=self.model.random_states(),
+            callbacks=self.callbacks.state_dict(),
         )
 
     def load_state(self, state: RunState) -> None:
@@ -336,12 +381,14 @@ class Trainer:
             self.gate.step = run.gate_step
             self.rng.bit_generator.state = run.rng
             self.model.load_random_states(run.layer_rngs)
+            self.callbacks.load_state_dict(run.callbacks)
         except CheckpointError:
             raise
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise CheckpointError(f"the checkpoint does not fit this run: {error}") from error
         # the options may have changed since; the arrays live in the model and the optimiser
         self.run = dataclasses.replace(run, config=ours.config, parameters={}, optimizer={})
+        self._lr.load(self.run)
 
 
 def _data_facts(dataset: Dataset) -> dict[str, Any]:

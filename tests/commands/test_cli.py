@@ -20,6 +20,7 @@ from minifbi.training import load_checkpoint, load_model
 FILES = {
     "config.json",
     "metrics.jsonl",
+    "metrics.csv",
     "checkpoint.npz",
     "previous.npz",
     "best.npz",

@@ -42,6 +42,8 @@ PUBLIC = [
     "minifbi.reproduce.store",
     "minifbi.reproduce.verdict",
     "minifbi.rules",
+    "minifbi.runs",
+    "minifbi.tensorboard",
     "minifbi.training",
 ]
 ARRAYS = re.compile(r"\b(Tensor|Array|NDArray|ArrayLike|Floats|Sums)\b")

@@ -60,6 +60,7 @@ def test_links_are_read_through_and_never_written_through(tmp_path):
         "best.npz",
         "config.json",
         "metrics.jsonl",
+        "metrics.csv",
         "result.json",
     )
     for name in names:

@@ -61,3 +61,17 @@ def obey_permissions() -> None:
     """In a child, before it starts: root too may not write where permissions forbid it."""
     override, drop = 1, 24  # CAP_DAC_OVERRIDE, PR_CAPBSET_DROP of Linux
     ctypes.CDLL(None).prctl(drop, override, 0, 0, 0)
+
+
+def interrupt_after(epochs, monkeypatch):
+    """Let every training end after so many epochs, as Ctrl-C would."""
+    from minifbi.training import Trainer
+
+    run_epoch = Trainer.run_epoch
+
+    def interrupted(self, progress=None):
+        if self.epoch == epochs:
+            raise KeyboardInterrupt
+        return run_epoch(self, progress)
+
+    monkeypatch.setattr(Trainer, "run_epoch", interrupted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -104,9 +105,9 @@ def check_whole(folder: Path, epoch: int) -> None:
                 raise AssertionError(f"epoch {epoch} was announced and is not kept")
         elif name == "checkpoint.npz" and epoch:
             raise AssertionError(f"epoch {epoch} was announced and there is no {name}")
-    for name in ("config.json", "result.json", "metrics.jsonl"):
+    for name in ("config.json", "result.json", "metrics.jsonl", "metrics.csv"):
         if (folder / name).exists():
-            content(folder / name)  # raises if it is not JSON
+            content(folder / name)  # raises if it is not JSON, or a table with rows of a length
 
 
 def content(path: Path) -> Any:
@@ -122,6 +123,9 @@ def content(path: Path) -> Any:
         return timeless(json.loads(path.read_text()))
     if path.suffix == ".jsonl":
         return [timeless(json.loads(line)) for line in path.read_text().splitlines()]
+    if path.suffix == ".csv":
+        head, *rows = csv.reader(path.read_text().splitlines())
+        return [timeless(dict(zip(head, row, strict=True))) for row in rows]
     return path.read_bytes()
 
 

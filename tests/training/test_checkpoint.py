@@ -141,6 +141,7 @@ def test_a_new_field_is_declared_in_one_place(
 def test_every_field_makes_the_way_through_the_file(tiny_copy: Path, tmp_path: Path) -> None:
     run = RunState.load(tiny_copy / "checkpoint.npz")
     run.layer_rngs = {"dropout": dict(run.rng)}
+    run.lr, run.stopped, run.callbacks = 0.5, "enough", {"Mine": {"n": 3}}
     run.save(tmp_path / "again.npz")
     again = RunState.load(tmp_path / "again.npz")
     for part in dataclasses.fields(RunState):
