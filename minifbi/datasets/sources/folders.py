@@ -160,7 +160,7 @@ def class_folders(folder: Path) -> list[str]:
     DataError
         If it cannot be read as a folder.
     """
-    return sorted(entry.name for entry in _entries(folder) if entry.is_dir())
+    return sorted(entry.name for entry in _entries(folder) if os.path.isdir(entry.path))
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
@@ -234,7 +234,7 @@ def _class_names(folder: Path, names: list[str]) -> tuple[str, ...]:
 def _list(folder: Path, classes: Sequence[str], empty: bool = False) -> _Listed:
     """All pictures in the folders of the classes; a class may be `empty` in some splits."""
     for entry in _entries(folder):
-        if not entry.is_dir() and _is_picture(entry.name):
+        if not os.path.isdir(entry.path) and _is_picture(entry.name):
             raise DataError(
                 f"{shown_path(entry.path)}: lies beside the folders of the classes, so its class "
                 "is unknown. Move it into one of them."
@@ -283,7 +283,7 @@ def _walk(folder: Path) -> Iterator[Path]:
         below = []
         for entry in _entries(place):
             path = place / entry.name
-            if entry.is_dir():
+            if os.path.isdir(entry.path):
                 below.append(path)
             else:
                 yield path
