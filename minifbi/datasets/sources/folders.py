@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from minifbi.arguments import refused
 from minifbi.datasets.core import Dataset, Split
 from minifbi.datasets.idx import DEFAULT_MAX_BYTES
 from minifbi.datasets.pictures import (
     PICTURE_SUFFIXES,
     PictureError,
+    check_channels,
     picture_size,
     read_picture,
     shown_path,
@@ -89,8 +89,7 @@ def load_image_folder(
         If an option is outside its range.
     """
     root = Path(folder)
-    if channels not in (None, 1, 3):
-        raise refused("channels", channels, "1 (grey) or 3 (colour)")
+    check_channels(channels)
     size = None if image_size is None else picture_size("image_size", image_size)
     given, classes = _find(root)
     files, labels = given.pop(TRAIN)
