@@ -37,6 +37,8 @@ def as_digit(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     3. Otsu's threshold tells ink from paper.  Ink keeps its shades; paper and dust become 0.
     4. The ink is scaled (antialiased), made as bright as MNIST's, and moved.
 
+    A thin pen leaves pale strokes; MNIST's are about a tenth as wide as a digit is high.
+
     Parameters
     ----------
     image : ndarray of uint8, shape (1, H, W), (3, H, W) or (H, W)
