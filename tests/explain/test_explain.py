@@ -256,7 +256,7 @@ def test_names():
     assert get_explainer("lrp-gamma", gamma=0.5).composite == Composite.uniform(Gamma(0.5))
     assert LRP(Flat()).composite == Composite.uniform(Flat())
     assert {"lrp-0", "lrp-epsilon-gamma-box", "lrp-epsilon-alpha2-beta1-flat"} <= set(EXPLAINERS)
-    assert len(EXPLAINERS) == len(RULES) + 5
+    assert len(EXPLAINERS) == len(RULES) + 8
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,7 @@ def test_lrp_0_of_the_papers_net_sums_to_the_logit_without_biases(backend):
 def test_one_class_for_all_images_in_the_report_too():
     model, x = build("max", "numpy"), inputs("max")[0]
     report = conservation_report(model, x, 1)
-    assert report.classes.tolist() == [1] * len(x)
+    assert report.target.classes.tolist() == [1] * len(x)
     same = conservation_report(model, x, np.ones(len(x), int))
     np.testing.assert_array_equal(report.layers[0].above, same.layers[0].above)
     with pytest.raises(ShapeError, match="one per image"):
