@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from picture_files import COLOUR, content, fill_folder
 
-import minifbi.datasets.sources.folders as folders
+import minifbi.datasets.sources.reader as reader
 from minifbi.datasets import (
     Dataset,
     Split,
@@ -198,15 +198,15 @@ def test_memory_is_estimated_before_it_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill_folder(tmp_path, {"a": 3, "b": 3})
-    monkeypatch.setattr(folders, "DEFAULT_MAX_BYTES", 6 * 6 * 5)
+    monkeypatch.setattr(reader, "DEFAULT_MAX_BYTES", 6 * 6 * 5)
     assert sum(sizes(load_image_folder(tmp_path))) == 6
     read = []
-    monkeypatch.setattr(folders, "read_picture", lambda *a, **k: read.append(a))
+    monkeypatch.setattr(reader, "read_picture", lambda *a, **k: read.append(a))
     with pytest.raises(DataError, match=r"6 pictures of 1 x 6 x 6 take 216 bytes.*--image-size"):
         load_image_folder(tmp_path, image_size=6)
     assert not read
     monkeypatch.undo()
-    monkeypatch.setattr(folders, "DEFAULT_MAX_BYTES", 6 * 6 * 5 - 1)
+    monkeypatch.setattr(reader, "DEFAULT_MAX_BYTES", 6 * 6 * 5 - 1)
     with pytest.raises(DataError, match="take 180 bytes"):
         load_image_folder(tmp_path)
 
