@@ -84,7 +84,9 @@ def copy_tutorials() -> None:
 
 def links_to_tutorials(app, docname, source) -> None:
     """The pages link to ../tutorials, which is right on GitHub; in the site it is tutorials/."""
-    source[0] = re.sub(r"\]\(\.\./tutorials/(\w+\.ipynb)", r"](tutorials/\1", source[0])
+    source[0] = re.sub(
+        r"\]\(((?:\.\./)*)\.\./tutorials/(\w+\.ipynb)", r"](\1tutorials/\2", source[0]
+    )
 
 
 def plain_bars_and_stars(app, what, name, obj, options, lines) -> None:

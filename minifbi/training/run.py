@@ -18,6 +18,7 @@ from typing import Any
 from minifbi.backends import PREFERRED, Backend, backend_status, get_backend
 from minifbi.datasets import Dataset
 from minifbi.errors import CheckpointError, ConfigError, RunFolderError
+from minifbi.exchange import checksum
 from minifbi.files.atomic import write_json
 from minifbi.files.lock import FolderLock
 from minifbi.training.config import (
@@ -93,6 +94,10 @@ def train(
         config = dataclasses.replace(config, regularizer_weight=config.penalty_weight)
     if config.data_dir is not None:  # so that --resume finds it from anywhere
         config = dataclasses.replace(config, data_dir=portable_path(config.data_dir))
+    if config.weights is not None:
+        path = portable_path(config.weights, "weights")
+        sha256 = config.weights_sha256 or checksum(config.weights)
+        config = dataclasses.replace(config, weights=path, weights_sha256=sha256)
     data = dataset or load_data(config)
     trainer = Trainer(config, data)
     folder = default_folder(config) if out is None else Path(out)
@@ -156,7 +161,7 @@ def resume(
             config = dataclasses.replace(config, backend=get_backend(backend).name)
         if check_numerics is not None:
             config = dataclasses.replace(config, check_numerics=check_numerics)
-        trainer = Trainer(config, dataset or load_data(config))
+        trainer = Trainer(config, dataset or load_data(config), fresh=run is None)
         if run is not None:  # else it was killed before its first epoch was done: it starts again
             trainer.load_state(run)
         if note:
@@ -228,6 +233,8 @@ def _go_on(
         if not lock.supported:
             progress.say(f"{folder} has no locks: let no other run write into it")
         draw = _find_drawing(progress, folder) if figures else None
+        if trainer.loaded is not None:
+            progress.say(f"starting from {config.weights}: {trainer.loaded}")
         if trainer.epoch:
             progress.say(f"resuming after epoch {trainer.epoch}")
         while trainer.epoch < config.epochs:

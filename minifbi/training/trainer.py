@@ -19,7 +19,13 @@ from minifbi.fusion import fuse
 from minifbi.layers import Sequential
 from minifbi.numerics import check_parameters, checked, hint
 from minifbi.optim import learning_rate
-from minifbi.training.config import TrainConfig, make_model, make_optimizer, make_regularizer
+from minifbi.training.config import (
+    TrainConfig,
+    make_model,
+    make_optimizer,
+    make_regularizer,
+    start_from,
+)
 from minifbi.training.evaluation import evaluate
 from minifbi.training.gate import Gate
 from minifbi.training.log import EpochLog, Progress
@@ -40,10 +46,15 @@ class Trainer:
         The images to train, validate and test on.
     model : Sequential, optional
         Your own network; the one that the configuration names if left out.
+    fresh : bool
+        False if :meth:`load_state` follows: the weights that the configuration names are not
+        read then, and need not be there any more.
 
     Attributes
     ----------
     model : Sequential
+    loaded : LoadedWeights or None
+        What was read from the weights that the configuration names.
     regularizer : Regularizer
         The one that the configuration names; the FBI loss in conventional training, where
         it is measured only.
@@ -61,11 +72,17 @@ class Trainer:
     """
 
     def __init__(
-        self, config: TrainConfig, dataset: Dataset, model: Sequential | None = None
+        self,
+        config: TrainConfig,
+        dataset: Dataset,
+        model: Sequential | None = None,
+        *,
+        fresh: bool = True,
     ) -> None:
         self.config, self.dataset = config, dataset
         self.regularizer = make_regularizer(config, dataset)
         self.model = make_model(config, dataset) if model is None else model
+        self.loaded = start_from(config, self.model) if fresh else None
         # what runs: the model itself, or on a compiled backend its rewriting
         self._fast = fuse(self.model, self.regularizer.rule)
         self.optimizer = make_optimizer(config, self.model)

@@ -199,7 +199,7 @@ def links(path: Path) -> list[str]:
     return re.findall(r"\]\(([^)\s]+)\)", text)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+@pytest.mark.parametrize("page", [*PAGES, *DOCS.glob("recipes/*.md")], ids=lambda p: p.name)
 def test_links_resolve(page):
     for link in links(page):
         if re.match(r"[a-z]+:", link):
