@@ -32,7 +32,7 @@ def load_run_data(meta: Mapping[str, Any], data_dir: str | Path | None = None) -
     meta : mapping
         What :func:`load_model` returns beside the model.
     data_dir : path, optional
-        Folder with the four IDX files, where they are not what the configuration names.
+        File or folder with the data, where they are not where the configuration says.
 
     Raises
     ------
