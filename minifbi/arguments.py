@@ -7,15 +7,18 @@ floats count as numbers; True and False do not.
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from minifbi.errors import CheckpointError, ConfigError, ShapeError
+
+T = TypeVar("T")
 
 
 def whole(name: str, value: Any, least: int | None = None, most: int | None = None) -> int:
@@ -120,6 +123,45 @@ def choice(name: str, value: Any, allowed: Collection[str]) -> str:
     raise refused(name, value, f"one of {', '.join(allowed)}")
 
 
+def build(what: str, text: str, builders: Mapping[str, Callable[..., T]], **options: Any) -> T:
+    """Build what a text names, such as "epsilon:0.05": a name, and its numbers after a colon.
+
+    Parameters
+    ----------
+    what : str
+        What the message calls it, such as "rule".
+    text : str
+        The name alone, or "NAME:NUMBER,NUMBER".
+    builders : mapping of str to callable
+        By name, what builds it from its numbers, all of which have defaults.
+    **options
+        The numbers by name instead.
+
+    Returns
+    -------
+    object
+        What the callable returns.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such name, or the numbers do not fit it.
+    """
+    name, colon, numbers = text.partition(":")
+    if name not in builders:
+        raise ConfigError(f"{what} {text!r}: expected one of {', '.join(builders)}")
+    try:
+        values = [float(number) for number in numbers.split(",")] if colon else []
+        return builders[name](*values, **options)
+    except ConfigError:  # a ValueError too: the right number of numbers, one of them out of range
+        raise
+    except (TypeError, ValueError):
+        given = f"{numbers!r} {options or ''}".strip()
+        takes = inspect.signature(builders[name]).parameters.values()
+        expected = ", ".join(f"{p.name} ({p.default:g})" for p in takes) or "no numbers"
+        raise ConfigError(f"{what} {name!r} got {given}; expected {expected}") from None
+
+
 def pair(name: str, value: Any, least: int | None = None) -> tuple[int, int]:
     """Return an int, or a pair of ints, as a pair: (3, 3) for 3.
 
@@ -149,7 +191,7 @@ def pair(name: str, value: Any, least: int | None = None) -> tuple[int, int]:
     raise refused(name, value, f"an integer or a pair of integers{bounds}")
 
 
-def labels_of(labels: Any, batch: int, classes: int) -> NDArray[np.int64]:
+def labels_of(labels: Any, batch: int, classes: int, *, look: bool = True) -> NDArray[np.int64]:
     """Return labels as an int64 array, one per sample of a batch.
 
     Parameters
@@ -160,6 +202,9 @@ def labels_of(labels: Any, batch: int, classes: int) -> NDArray[np.int64]:
         How many there must be.
     classes : int
         They must lie in 0 to `classes` - 1.
+    look : bool
+        Whether to look at the labels; False for an array on a device, which is returned as it is
+        once its shape and dtype are checked.
 
     Returns
     -------
@@ -170,12 +215,14 @@ def labels_of(labels: Any, batch: int, classes: int) -> NDArray[np.int64]:
     ShapeError
         If their number or type is wrong, or one is outside the range.
     """
-    array = np.asarray(labels)
+    array = np.asarray(labels) if look else labels
     if array.shape != (batch,) or array.dtype.kind not in "iu":
         raise ShapeError(
             f"labels are {array.dtype} of shape {array.shape}, expected integers ({batch},): one "
             f"per image"
         )
+    if not look:
+        return array
     wrong = np.flatnonzero((array < 0) | (array >= classes))
     if wrong.size:
         raise ShapeError(
@@ -183,6 +230,73 @@ def labels_of(labels: Any, batch: int, classes: int) -> NDArray[np.int64]:
             f"the classes of a net with {classes} outputs"
         )
     return array.astype(np.int64, copy=False)
+
+
+def expect_shape(
+    what: str, shape: tuple[int, ...], expected: tuple[Any, ...], hint: str = ""
+) -> None:
+    """Raise unless a shape is the expected one.
+
+    Parameters
+    ----------
+    what : str
+        Who got what, such as "Dense got an input".
+    shape : tuple of int
+        Of what it got.
+    expected : tuple of int or str
+        A number where the length is fixed, a letter where it is free: ("N", 3, "H", "W").
+    hint : str
+        More for the message: why, or what to do.
+
+    Raises
+    ------
+    ShapeError
+        With both shapes, and the hint.
+    """
+    fits = len(shape) == len(expected)
+    for length, wanted in zip(shape, expected, strict=False):
+        fits = fits and (length == wanted or isinstance(wanted, str))
+    if not fits:
+        words = ", ".join(map(str, expected))
+        raise ShapeError(f"{what} of shape {shape}, expected ({words}){hint}")
+
+
+def arrays_like(
+    what: str, given: Mapping[str, Any], expected: Mapping[str, NDArray[Any]]
+) -> dict[str, NDArray[Any]]:
+    """Return arrays from a checkpoint, with the names, shapes and dtypes of those expected.
+
+    Parameters
+    ----------
+    what : str
+        What the message calls one of them, such as "parameter".
+    given : mapping of str to array_like
+        What the checkpoint holds.
+    expected : mapping of str to ndarray
+        What it should hold, by name.
+
+    Returns
+    -------
+    dict of str to ndarray
+        New arrays.
+
+    Raises
+    ------
+    CheckpointError
+        If names or shapes differ, or a number is not finite.
+    """
+    missing = ", ".join(name for name in expected if name not in given)
+    surplus = ", ".join(name for name in given if name not in expected)
+    wrong = [f"missing {missing}"] if missing else []
+    wrong += [f"not in this model {surplus}"] if surplus else []
+    wrong = wrong or [
+        f"{name} has shape {np.shape(given[name])}, this model has {array.shape}"
+        for name, array in expected.items()
+        if np.shape(given[name]) != array.shape
+    ]
+    if wrong:
+        raise CheckpointError(f"the {what}s belong to another model: {'; '.join(wrong)}")
+    return {k: finite_array(f"{what} {k}", given[k], a.dtype) for k, a in expected.items()}
 
 
 def finite_array(name: str, values: Any, dtype: Any) -> NDArray[Any]:

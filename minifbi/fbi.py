@@ -13,14 +13,11 @@ Everything here is an ordinary computation on the tape, so ``backward()`` of the
 objective differentiates through both passes, a^+ and a^- alike.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from minifbi.arguments import choice, refused
 from minifbi.autograd import Tensor, record
-from minifbi.autograd.classification import class_indices
 from minifbi.errors import ConfigError, ShapeError
 from minifbi.layers import Layer, Step
 from minifbi.numerics import Watch, checking
@@ -85,7 +82,7 @@ def start_ratio(logits: Tensor, start: str = "target", labels: Any = None) -> Te
     if start == "target":
         if labels is None:
             raise ConfigError("start='target' needs the labels; pass them, or use 'predicted'")
-        chosen = class_indices(backend, labels, n, classes)
+        chosen = backend.labels(labels, n, classes)
     else:
         chosen = logits.data.argmax(axis=1)
     ratio = backend.xp.zeros_like(logits.data)
@@ -216,9 +213,8 @@ def fbi_loss(terms: Mapping[str, Tensor]) -> Tensor:
     if not terms:
         raise ConfigError("L_FBI needs at least one functional layer (Conv2d or Dense), got none")
     inputs, share = tuple(terms.values()), 1.0 / len(terms)
-    total = inputs[0].data
-    for term in inputs[1:]:
-        total = total + term.data
+    summands = [term.data for term in inputs]
+    total = sum(summands[1:], summands[0])
     return record(total * share, inputs, lambda g: [g * share] * len(inputs), "fbi_loss")
 
 

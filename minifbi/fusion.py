@@ -1,10 +1,10 @@
-"""Speed as a rewriting of the model: convolution, ReLU and max-pooling become one layer.
+"""Two rewritings of a model: for speed, and for explaining.
 
-Training spends much of its time carrying large maps to and from memory: the
-convolution writes one, the bias, the ReLU and the pooling each read and write
-one.  A block hands all of it to the backend at once, which may add the bias and
-rectify while the numbers still are in registers.  It is a layer with weights like
-another (:mod:`minifbi.layers.linear`), with a gate behind its map::
+**For speed** (:func:`fuse`), convolution, ReLU and max-pooling become one layer.  Training spends
+much of its time carrying large maps to and from memory: the convolution writes one, the bias, the
+ReLU and the pooling each read and write one.  A block hands all of it to the backend at once, which
+may add the bias and rectify while the numbers still are in registers.  It is a layer with weights
+like another (:mod:`minifbi.layers.linear`), with a gate behind its map::
 
     forward               a, winners = pool(relu(map(x, W) + b))
     way back of a gate    s = unpool(g * [a > 0])
@@ -18,16 +18,31 @@ active, and where all of a window is inactive nothing passes.
 The readable layers are the reference, and tests hold the two equal.  The blocks hold the very
 layers of the model: parameters, names and random states are shared, and what is saved,
 printed and looked at is the model itself.  The numpy backend runs the model as it is written.
+
+**For explaining** (:func:`fold_batchnorm`), a batch normalisation disappears into the weights of
+the convolution before it.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
+from minifbi.autograd import Tensor, no_grad
 from minifbi.backends import Array, Backend, output_size
 from minifbi.errors import ShapeError
-from minifbi.layers import Conv2d, Layer, Linear, MaxPool2d, ReLU, Residual, Sequential
+from minifbi.layers import (
+    BatchNorm2d,
+    Conv2d,
+    Dense,
+    Layer,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Residual,
+    Sequential,
+)
 from minifbi.layers.base import Gradients
 from minifbi.rules import Composite, get_rule
 
@@ -139,3 +154,76 @@ class ConvBlock(Linear):
         _, weight, _, a, winners = saved
         _, stride, padding = self.conv.window
         return backend.conv2d_gather(u, weight, stride, padding, a, winners, self.pool_window)
+
+
+# ---- for explaining ----------------------------------------------------------------------
+def fold_batchnorm(model: Any) -> Any:
+    """The equivalent network in evaluation mode, with batch normalisation folded into weights.
+
+    A BatchNorm2d behind a convolution multiplies each of its outputs by a number s and adds a
+    number t.  A convolution with the weights s W and the bias s b + t does the same.  Outputs are
+    equal to rounding, and so is relevance by LRP-0.  Other rules look at each layer's sums, so they
+    give other heatmaps when two layers become one.  The literature and other packages (zennit's
+    ``SequentialMergeBatchNorm``) fold first.
+
+    Parameters
+    ----------
+    model : Layer
+        A network; it is not changed.
+
+    Returns
+    -------
+    Layer
+        A copy in evaluation mode.  Each convolution has its name, and the batch normalisation
+        behind it is gone.  One that follows something else (a sum, a ReLU) stays.  A container
+        of your own that overrides ``trace`` stays as it is.
+    """
+    with no_grad():
+        return _folded(model).eval()
+
+
+def _folded(model: Any) -> Any:
+    kind = type(model)
+    if isinstance(model, Residual) and kind.trace is Residual.trace:
+        shortcut = None if model.shortcut is None else _folded(model.shortcut)
+        return Residual(_folded_chain(model.chain), shortcut=shortcut)
+    if isinstance(model, Sequential) and kind.trace is Sequential.trace:
+        folded = Sequential(_folded_chain(model.layers))
+        folded.input_shape = model.input_shape
+        return folded
+    return _copy_of(model)
+
+
+def _copy_of(layer: Any) -> Any:
+    """A layer with the same parameters and a mode of its own."""
+    other = copy.copy(layer)
+    other.own_parameters, other.own_buffers = {**layer.own_parameters}, {**layer.own_buffers}
+    return other
+
+
+def _folded_chain(layers: Mapping[str, Layer]) -> dict[str, Layer]:
+    found = dict[str, Layer]()
+    for name, layer in layers.items():
+        if not (type(layer) is BatchNorm2d and _merge(found, layer)):
+            found[name] = _folded(layer)
+    return found
+
+
+def _merge(chain: dict[str, Layer], norm: BatchNorm2d) -> bool:
+    """Put the affine map of `norm` into the last layer of a chain, if that has weights."""
+    name = next(reversed(chain), None)
+    if name is None:
+        return False
+    last = chain[name]
+    if type(last) is Sequential:
+        return _merge(last.layers, norm)
+    if type(last) not in (Conv2d, Dense):
+        return False
+    scale, shift = (part.data for part in norm.affine())
+    weight, bias = last.own_parameters["weight"], last.own_parameters.get("bias")
+    where: dict[str, Any] = {"requires_grad": True, "backend": weight.backend}
+    rows = scale.reshape(-1, *(1,) * (weight.ndim - 1))
+    last.weight = last.own_parameters["weight"] = Tensor(weight.data * rows, **where)
+    total = shift if bias is None else bias.data * scale + shift
+    last.bias = last.own_parameters["bias"] = Tensor(total, **where)
+    return True

@@ -1,4 +1,4 @@
-"""The networks: the paper's AlexNet-like CNN, LeNet-5 with ReLU, and an MLP.
+"""The networks: the paper's AlexNet-like CNN, LeNet-5 with ReLU, an MLP, a VGG and a ResNet.
 
 Every builder takes the shape of one image, the number of classes, a seed for
 the initial weights, a backend and a dtype; the same seed gives the same numbers on
@@ -16,8 +16,19 @@ import numpy as np
 from minifbi.arguments import choice, refused, whole
 from minifbi.backends import Backend, get_backend, output_size
 from minifbi.errors import ShapeError
-from minifbi.layers import AvgPool2d, Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU, Sequential
-from minifbi.layers.linear import make_rng
+from minifbi.layers import (
+    AvgPool2d,
+    BatchNorm2d,
+    Conv2d,
+    Dense,
+    Flatten,
+    GlobalAvgPool2d,
+    Layer,
+    MaxPool2d,
+    ReLU,
+    Residual,
+    Sequential,
+)
 
 
 class _Builder:
@@ -35,7 +46,7 @@ class _Builder:
             raise refused("input_shape", shape, "(channels, height, width), each at least 1")
         self.first, self.shape = shape, shape
         self.options: dict[str, Any] = {
-            "rng": make_rng(seed),
+            "rng": np.random.default_rng(seed),
             "backend": get_backend(backend),
             "dtype": dtype,
         }
@@ -59,6 +70,39 @@ class _Builder:
         )
         self.layers[f"relu_{name}"] = ReLU()
         self.shape = (channels, *size)
+
+    def normed(self, number: str, channels: int, kernel: int = 3, stride: int = 1) -> None:
+        """conv and bn of that number, and no ReLU yet; BatchNorm's shift is the bias."""
+        padding = kernel // 2
+        size = self._window(f"conv{number}", kernel, stride, padding)
+        self.layers[f"conv{number}"] = Conv2d(
+            self.shape[0], channels, kernel, stride, padding, bias=False, **self.options
+        )
+        where = {name: self.options[name] for name in ("backend", "dtype")}
+        self.layers[f"bn{number}"] = BatchNorm2d(channels, **where)
+        self.shape = (channels, *size)
+
+    def relu(self, number: str) -> None:
+        self.layers[f"relu{number}"] = ReLU()
+
+    def block(self, name: str, channels: int, stride: int) -> None:
+        """Two convolutions with a shortcut around them: the basic block of a ResNet."""
+        layers, shape = self.layers, self.shape
+        self.layers = {}
+        self.normed("1", channels, stride=stride)
+        self.relu("1")
+        self.normed("2", channels)
+        chain, self.layers = self.layers, {}
+        if (channels, stride) != (shape[0], 1):
+            after, self.shape = self.shape, shape
+            self.normed("", channels, kernel=1, stride=stride)
+            self.shape = after
+        shortcut = Sequential(self.layers) if self.layers else None
+        self.layers = {**layers, name: Residual(chain, shortcut=shortcut), f"relu_{name}": ReLU()}
+
+    def global_pool(self) -> None:
+        self.layers["pool"] = GlobalAvgPool2d()
+        self.shape = (self.shape[0], 1, 1)
 
     def pool(self, name: str, kernel: int, stride: int, kind: type[MaxPool2d | AvgPool2d]) -> None:
         size = self._window(name, kernel, stride, 0)
@@ -224,11 +268,98 @@ def mlp(
     return _Builder(input_shape, seed, backend, dtype, bias).dense(widths, num_classes, first=1)
 
 
+def vgg(
+    input_shape: tuple[int, int, int] = (1, 28, 28),
+    num_classes: int = 10,
+    *,
+    width: int = 1,
+    bias: bool = True,
+    seed: int | np.random.Generator = 0,
+    backend: str | Backend = "auto",
+    dtype: Any = np.float32,
+) -> Sequential:
+    """A small VGG with batch normalisation (Simonyan and Zisserman 2015), for 28 x 28 to 32 x 32.
+
+    Three pairs of 3x3 convolutions with 16, 32 and 64 filters, each with BatchNorm2d and ReLU,
+    each pair with 2x2 max-pooling behind it; then dense 128, 10.  The layers have the
+    paper's numbers: conv1_1, bn1_1, relu1_1, conv1_2, ... pool1, conv2_1, ...
+
+    Parameters
+    ----------
+    bias : bool
+        Of the dense layers; the convolutions have none, since BatchNorm2d shifts behind them.
+    input_shape, num_classes, width, seed, backend, dtype
+        See :func:`alexnet`.
+
+    Returns
+    -------
+    Sequential
+
+    Raises
+    ------
+    ConfigError, ShapeError
+        As :func:`alexnet`.
+    """
+    width = whole("width", width, 1)
+    net = _Builder(input_shape, seed, backend, dtype, bias)
+    for stage, channels in enumerate((16, 32, 64), start=1):
+        for place in (1, 2):
+            net.normed(f"{stage}_{place}", channels * width)
+            net.relu(f"{stage}_{place}")
+        net.pool(f"pool{stage}", 2, 2, MaxPool2d)
+    return net.dense((128 * width,), num_classes, first=4)
+
+
+def resnet(
+    input_shape: tuple[int, int, int] = (1, 28, 28),
+    num_classes: int = 10,
+    *,
+    width: int = 1,
+    bias: bool = True,
+    seed: int | np.random.Generator = 0,
+    backend: str | Backend = "auto",
+    dtype: Any = np.float32,
+) -> Sequential:
+    """A small residual network (He, Zhang, Ren and Sun 2016), for 28 x 28 to 32 x 32.
+
+    A 3x3 convolution with 16 filters; three basic blocks with 16, 32 and 64, of which the second
+    and third halve the map and have a 1x1 convolution in their shortcut; the mean of each map;
+    one dense layer.  BatchNorm2d stands behind each convolution.  So K = 10:
+    conv1, block1.conv1, block1.conv2, ..., block2.shortcut.conv, ..., dense2.
+
+    Parameters
+    ----------
+    bias : bool
+        Of the dense layer; the convolutions have none, since BatchNorm2d shifts behind them.
+    input_shape, num_classes, width, seed, backend, dtype
+        See :func:`alexnet`.
+
+    Returns
+    -------
+    Sequential
+
+    Raises
+    ------
+    ConfigError, ShapeError
+        As :func:`alexnet`.
+    """
+    width = whole("width", width, 1)
+    net = _Builder(input_shape, seed, backend, dtype, bias)
+    net.normed("1", 16 * width)
+    net.relu("1")
+    for stage, channels in enumerate((16, 32, 64), start=1):
+        net.block(f"block{stage}", channels * width, stride=1 if stage == 1 else 2)
+    net.global_pool()
+    return net.dense((), num_classes, first=2)
+
+
 MODELS: dict[str, Callable[..., Sequential]] = {
     "alexnet": alexnet,
     "alexnet-overlapping": alexnet_overlapping,
     "lenet": lenet,
     "mlp": mlp,
+    "vgg": vgg,
+    "resnet": resnet,
 }
 
 

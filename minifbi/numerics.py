@@ -8,9 +8,8 @@ computed changes, to the last bit.  Outside, a layer asks once a pass whether to
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -18,17 +17,18 @@ import numpy as np
 
 from minifbi.backends import Array, Backend
 from minifbi.errors import NonFiniteError
+from minifbi.switch import Switch
 
 T = TypeVar("T")
 
-# A context variable, as for the tape: every thread has its own.
-_checking: ContextVar[bool] = ContextVar("minifbi_check_numerics", default=False)
+_switch = Switch("check_numerics", on=False)
+#: Whether layers look at their numbers here and now: ``checking()``.
+checking = _switch.is_on
 
 _TRY = "try a smaller learning rate, inputs in [0, 1], or float64"
 
 
-@contextlib.contextmanager
-def check_numerics(on: bool = True) -> Iterator[None]:
+def check_numerics(on: bool = True) -> AbstractContextManager[None]:
     """Inside this block, the first layer that computes a NaN or an infinity raises and says so.
 
     Checked are the weights and the output of each layer in the forward pass, the ratio at its
@@ -43,6 +43,11 @@ def check_numerics(on: bool = True) -> Iterator[None]:
     ----------
     on : bool
         False: as if the block were not there.
+
+    Returns
+    -------
+    context manager
+        For a ``with`` statement.
 
     Raises
     ------
@@ -64,15 +69,7 @@ def check_numerics(on: bool = True) -> Iterator[None]:
     forward pass, layer 'out' (Dense): 1 of 3 numbers of its weight is NaN or infinite, the first \
 at (0, 1)
     """
-    token = _checking.set(on)
-    try:
-        yield
-    finally:
-        _checking.reset(token)
-
-
-#: Whether layers look at their numbers here and now: ``checking()``.
-checking = _checking.get
+    return _switch.set(on)
 
 
 @dataclass(frozen=True)
@@ -171,6 +168,43 @@ class Watch:
             f"{'is' if count == 1 else 'are'} NaN or infinite, the first at {first}: "
             f"{values[first]}{f', while {known}' if known else ''}; {advice}"
         )
+
+
+def finite_input(given: Any, x: Any, model: Any) -> Any:
+    """Hand images on; raise if they hold a NaN or an infinity, and name the first layer.
+
+    Parameters
+    ----------
+    given : Tensor or array, shape (N, ...)
+        The images as the caller passed them.
+    x : Tensor, same shape
+        The same, on the model's backend.  What is on a GPU already is not looked at.
+    model : Layer
+        The network that gets them.
+
+    Returns
+    -------
+    Tensor
+        x.
+
+    Raises
+    ------
+    NonFiniteError
+        If a number is NaN or infinite.
+    """
+    values = x.data
+    if x.backend.asynchronous:
+        if given is x or x.backend.holds(given):
+            return x
+        with np.errstate(over="ignore"):
+            values = np.asarray(given, dtype=x.dtype)  # before it went to the device
+    if bad := values.size - np.count_nonzero(np.isfinite(values)):
+        first = "".join(f" of layer {name!r}" for name, _ in model.named_layers()[:1])
+        raise NonFiniteError(
+            f"the input{first} holds {bad} values that are NaN or infinite out of {values.size}; "
+            f"a net cannot learn from them: clean the data first"
+        )
+    return x
 
 
 # ---- in training ---------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 
 def table(rows: Sequence[Sequence[str]], right: Sequence[int], foot: int = 0) -> str:
@@ -31,3 +32,40 @@ def table(rows: Sequence[Sequence[str]], right: Sequence[int], foot: int = 0) ->
     rule = "-" * max(map(len, lines))
     end = len(lines) - foot
     return "\n".join([lines[0], rule, *lines[1:end], rule, *lines[end:]])
+
+
+def layer_table(model: Any, input_shape: Sequence[int], steps: Sequence[Any]) -> str:
+    """Name, kind, output shape and number of parameters of each layer, and their total.
+
+    Parameters
+    ----------
+    model : Layer
+        The network.
+    input_shape : sequence of int
+        Of one sample.
+    steps : sequence of Step
+        A forward pass of the network; one row per step.
+
+    Returns
+    -------
+    str
+        Lines without a line break at the end.
+    """
+    rows = [
+        ("layer", "kind", "output shape", "parameters"),
+        ("input", "", _shape(input_shape), ""),
+    ]
+    for step in steps:
+        count = sum(p.size for p in step.layer.own_parameters.values())
+        shape = _shape(step.z.shape[1:])
+        rows.append((step.name, repr(step.layer), shape, f"{count:,}" if count else ""))
+    total = sum(p.size for p in model.parameters().values())
+    functional = sum(step.layer.functional for step in steps)
+    return table(rows, right=(3,)) + (
+        f"\n{total:,} parameters; K = {functional} functional layers; {model.dtype}, "
+        f"backend {model.backend.name}"
+    )
+
+
+def _shape(sample: Sequence[int]) -> str:
+    return str(("N", *sample)).replace("'", "")

@@ -36,6 +36,9 @@ ALEXNET_MAPS = {
 }
 
 
+NORMED = ("vgg", "resnet")  # with batch normalisation
+
+
 def shapes(model, shape=(1, 28, 28)):
     assert model.dtype == np.float32
     return {step.name: step.z.shape[1:] for step in model.trace(np.zeros((2, *shape)))}
@@ -73,6 +76,40 @@ def test_alexnet(backend):
     assert count(model) == conv + (288 + 1) * 128 + (128 + 1) * 128 + (128 + 1) * 10 == 84_762
     functional = [s.name for s in model.trace(np.zeros((1, 1, 28, 28))) if s.layer.functional]
     assert len(functional) == 8  # the K of Eq. (3)
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32)])
+def test_vgg(shape, backend):
+    model = build_model("vgg", input_shape=shape, backend=backend)
+    found = shapes(model, shape)
+    side = shape[1]
+    assert found["conv1_2"] == (16, side, side)
+    assert found["conv2_1"] == (32, side // 2, side // 2)
+    assert found["pool3"] == (64, side // 8, side // 8)
+    functional = [s.name for s in model.trace(np.zeros((2, *shape))) if s.layer.functional]
+    convs = ["conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_2"]
+    assert functional == [*convs, "dense4", "dense5"]
+    assert "conv1_1.bias" not in model.parameters()
+    assert model.parameters()["bn1_1.bias"].shape == (16,)
+    assert list(model.buffers())[:2] == ["bn1_1.running_mean", "bn1_1.running_var"]
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32)])
+def test_resnet(shape, backend):
+    model = build_model("resnet", input_shape=shape, backend=backend)
+    found = shapes(model, shape)
+    side = shape[1]
+    assert found["block1"] == (16, side, side)
+    assert found["block2.shortcut.conv"] == found["block2"] == (32, side // 2, side // 2)
+    assert found["block3"] == (64, side // 4, side // 4)
+    assert found["pool"] == (64, 1, 1)
+    functional = [s.name for s in model.trace(np.zeros((2, *shape))) if s.layer.functional]
+    assert functional == [
+        *("conv1", "block1.conv1", "block1.conv2"),
+        *("block2.conv1", "block2.conv2", "block2.shortcut.conv"),
+        *("block3.conv1", "block3.conv2", "block3.shortcut.conv", "dense2"),
+    ]
+    assert count(build_model("resnet", width=2)) > 3.5 * count(model)
 
 
 def test_alexnet_with_overlapping_pooling(backend):
@@ -123,15 +160,21 @@ def test_other_images(name, shape, classes, backend):
 @pytest.mark.parametrize("name", MODELS)
 def test_without_biases(name, backend):
     model = build_model(name, bias=False, backend=backend)
-    assert all(key.endswith("weight") for key in model.parameters())
+    biases = [key for key in model.parameters() if not key.endswith("weight")]
+    assert all("bn" in key for key in biases)  # BatchNorm2d shifts, with biases or without
+    assert bool(biases) == (name in NORMED)
 
 
 @pytest.mark.parametrize(
-    ("name", "least"), [("alexnet", 8), ("alexnet-overlapping", 15), ("lenet", 12), ("mlp", 1)]
+    ("name", "least"),
+    [
+        *(("alexnet", 8), ("alexnet-overlapping", 15), ("lenet", 12)),
+        *(("mlp", 1), ("vgg", 8), ("resnet", 1)),
+    ],
 )
 def test_smallest_image(name, least, backend):
     model = build_model(name, input_shape=(1, least, least), backend=backend)
-    assert model(np.zeros((1, 1, least, least))).shape == (1, 10)
+    assert model.eval()(np.zeros((1, 1, least, least))).shape == (1, 10)
     if least > 1:
         small = rf"images of {least - 1} x 28 are too small.*\d x \d+.*window of \d x \d"
         with pytest.raises(ShapeError, match=small):
@@ -144,6 +187,9 @@ def test_he_initialisation(name, backend):
     model = build_model(name, seed=3, backend=backend, dtype=np.float64)
     for key, p in model.parameters().items():
         values = p.numpy()
+        if "bn" in key and key.endswith("weight"):
+            assert (values == 1).all()
+            continue
         if key.endswith("bias"):
             assert (values == 0).all()
             continue
@@ -168,7 +214,7 @@ def test_one_seed_one_set_of_weights(name, backend):
         np.testing.assert_array_equal(double[key], values)
         np.testing.assert_array_equal(single[key], values.astype(np.float32))
         np.testing.assert_array_equal(shared.state_dict()[key], values)
-        if key.endswith("weight"):
+        if key.endswith("weight") and "bn" not in key:  # BatchNorm2d begins with ones
             assert (other[key] != values).any()
 
 
@@ -208,8 +254,8 @@ def test_summary(backend):
 
 
 def test_unknown_model():
-    with pytest.raises(ConfigError, match=r"'resnet'.*alexnet, alexnet-overlapping, lenet, mlp"):
-        build_model("resnet")
+    with pytest.raises(ConfigError, match=r"'densenet'.*overlapping, lenet, mlp, vgg, resnet"):
+        build_model("densenet")
     assert models.MODELS["alexnet"] is alexnet
 
 

@@ -1,14 +1,11 @@
 """Softmax and the cross-entropy of classification, written as one operation each."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
-from minifbi.arguments import labels_of
 from minifbi.autograd.functions import exp
 from minifbi.autograd.tensor import Tensor, record
-from minifbi.backends import Array, Backend
+from minifbi.backends import Array
 from minifbi.errors import ShapeError
 
 
@@ -54,22 +51,6 @@ def softmax(logits: Tensor, axis: int = -1) -> Tensor:
     return exp(log_softmax(logits, axis))
 
 
-def class_indices(backend: Backend, labels: Any, batch: int, classes: int) -> Array:
-    """Labels as a backend's own int64 array (N,), checked by :func:`minifbi.arguments.labels_of`.
-
-    Labels that are on a device already come from a data set, which has checked that they are
-    in range; to look at them there would make the host wait in each step.
-    """
-    if not (backend.asynchronous and backend.holds(labels)):
-        return backend.asarray(labels_of(labels, batch, classes))
-    if tuple(labels.shape) != (batch,) or labels.dtype.kind not in "iu":
-        raise ShapeError(
-            f"labels are {labels.dtype} of shape {labels.shape}, expected integers ({batch},): "
-            f"one per image"
-        )
-    return labels
-
-
 def cross_entropy(logits: Tensor, labels: Any) -> Tensor:
     """Task loss L_TSK of Eq. (4): mean over the batch of -log softmax(logits)[label].
 
@@ -93,7 +74,7 @@ def cross_entropy(logits: Tensor, labels: Any) -> Tensor:
         raise ShapeError(f"cross_entropy needs logits of shape (N, F), N > 0, got {logits.shape}")
     n, classes = logits.shape
     xp = logits.backend.xp
-    hot = (xp.arange(n), class_indices(logits.backend, labels, n, classes))
+    hot = (xp.arange(n), logits.backend.labels(labels, n, classes))
     # log_softmax and its gradient written out: softmax minus the one-hot label
     shifted = logits.data - logits.data.max(axis=1, keepdims=True)
     log_p = shifted - xp.log(xp.exp(shifted).sum(axis=1, keepdims=True))

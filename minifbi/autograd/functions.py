@@ -6,8 +6,6 @@ backward returns one gradient for each input.  The closures hold *arrays* and no
 tensors' ``data``: an optimiser may give a tensor other data before backward runs.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -32,17 +30,13 @@ def _tensors(*values: Any) -> tuple[Tensor, ...]:
 
 def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
     """Transpose of broadcasting: sum `g` over the axes along which `shape` was repeated."""
-    extra = g.ndim - len(shape)
-    if extra:
-        g = g.sum(axis=tuple(range(extra)))
-    stretched = tuple(i for i, n in enumerate(shape) if n == 1 and g.shape[i] != 1)
-    return g.sum(axis=stretched, keepdims=True) if stretched else g
+    padded = (1,) * (g.ndim - len(shape)) + shape
+    repeated = tuple(i for i, n in enumerate(padded) if n != g.shape[i])
+    return (g.sum(axis=repeated, keepdims=True) if repeated else g).reshape(shape)
 
 
 def _normal_axes(axis: Any, ndim: int) -> tuple[int, ...]:
-    if axis is None:
-        return tuple(range(ndim))
-    axes = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
+    axes = axis if isinstance(axis, (tuple, list)) else range(ndim) if axis is None else (axis,)
     if any(not -ndim <= a < ndim for a in axes):
         raise ShapeError(f"axis {axis} does not exist in a tensor of {ndim} dimensions")
     return tuple(a % ndim for a in axes)
@@ -100,14 +94,9 @@ def power(a: Tensor, exponent: float) -> Tensor:
     if isinstance(exponent, Tensor):
         raise TypeError("a ** b takes a plain number b; write (b * a.log()).exp() for a tensor b")
     exponent = float(exponent)  # NumPy's own float64 would turn float32 arrays into float64
+    lower = exponent - 1 if exponent else 0.0  # 0 * x ** -1 would be NaN at 0
     x = a.data
-
-    def backward(g: Array) -> Sequence[Array]:
-        if exponent == 0:  # 0 * 0 ** -1 would be NaN
-            return (a.backend.xp.zeros_like(g),)
-        return (g * exponent * x ** (exponent - 1),)
-
-    return record(x**exponent, (a,), backward, "power")
+    return record(x**exponent, (a,), lambda g: (g * exponent * x**lower,), "power")
 
 
 def exp(a: Tensor) -> Tensor:
@@ -148,9 +137,7 @@ def absolute(a: Tensor) -> Tensor:
 
 def clip(a: Tensor, low: float, high: float) -> Tensor:
     """Elementwise clip to [`low`, `high`]; no gradient where it clips."""
-    low, high = a.dtype.type(low), a.dtype.type(high)  # float32 stays float32
-    inside = (a.data >= low) & (a.data <= high)
-    return record(a.backend.xp.clip(a.data, low, high), (a,), lambda g: (g * inside,), "clip")
+    return minimum(maximum(a, low), high)
 
 
 def where(condition: Array, a: Any, b: Any) -> Tensor:
@@ -222,26 +209,21 @@ def matmul(a: Any, b: Any) -> Tensor:
     a, b = _tensors(a, b)
     if a.ndim == 0 or b.ndim == 0:
         raise ShapeError(f"matmul needs vectors or matrices, got shapes {a.shape} and {b.shape}")
-    if a.shape[-1] != b.shape[-2 if b.ndim > 1 else -1]:
+    inner = b.shape[-2:][0]
+    if a.shape[-1] != inner:
         raise ShapeError(
             f"matmul of {a.shape} and {b.shape}: the last dimension of the first "
             f"({a.shape[-1]}) must equal the {'second last' if b.ndim > 1 else 'only'} "
-            f"of the second ({b.shape[-2 if b.ndim > 1 else -1]})"
+            f"of the second ({inner})"
         )
-
+    if b.ndim == 1:  # a vector on the right is a matrix of one column, on the left one of one row
+        return squeeze(matmul(a, expand_dims(b, 1)), -1)
+    if a.ndim == 1:
+        return squeeze(matmul(expand_dims(a, 0), b), -2)
     x, y = a.data, b.data
 
     def backward(g: Array) -> Sequence[Array]:
-        # a vector is a matrix of one row (left) or one column (right)
-        left = x[None, :] if x.ndim == 1 else x
-        right = y[:, None] if y.ndim == 1 else y
-        if y.ndim == 1:
-            g = g[..., None]
-        if x.ndim == 1:
-            g = g[..., None, :]
-        grad_a = unbroadcast(g @ right.swapaxes(-1, -2), left.shape)
-        grad_b = unbroadcast(left.swapaxes(-1, -2) @ g, right.shape)
-        return grad_a.reshape(x.shape), grad_b.reshape(y.shape)
+        return _shares(g @ y.swapaxes(-1, -2), x.swapaxes(-1, -2) @ g, a, b)
 
     return record(x @ y, (a, b), backward, "matmul")
 
@@ -269,15 +251,9 @@ def max(a: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
         value = max(reshape(a, -1), 0)
         return reshape(value, (1,) * a.ndim) if keepdims else value
     xp = a.backend.xp
-    winners = xp.expand_dims(a.data.argmax(axis=axis), axis)
-    value = xp.take_along_axis(a.data, winners, axis=axis)
-
-    def backward(g: Array) -> Sequence[Array]:
-        out = xp.zeros_like(a.data)
-        xp.put_along_axis(out, winners, g.reshape(winners.shape), axis=axis)
-        return (out,)
-
-    return record(value if keepdims else value.squeeze(axis), (a,), backward, "max")
+    places = xp.arange(a.shape[axis]).reshape(-1, *(1,) * (a.ndim - 1 - axis % a.ndim))
+    winners = places == xp.expand_dims(a.data.argmax(axis=axis), axis)
+    return sum(where(winners, a, 0.0), axis, keepdims)
 
 
 # ---- shapes ------------------------------------------------------------------------------
@@ -297,13 +273,12 @@ def transpose(a: Tensor, *axes: Any) -> Tensor:
 
 def squeeze(a: Tensor, axis: int) -> Tensor:
     """Drop `axis`, which must have length 1."""
-    return record(a.data.squeeze(axis), (a,), lambda g: (g.reshape(a.shape),), "squeeze")
+    return reshape(a, a.data.squeeze(axis).shape)
 
 
 def expand_dims(a: Tensor, axis: int) -> Tensor:
     """Insert an axis of length 1 at the place `axis`."""
-    value = a.backend.xp.expand_dims(a.data, axis)
-    return record(value, (a,), lambda g: (g.reshape(a.shape),), "expand_dims")
+    return reshape(a, a.backend.xp.expand_dims(a.data, axis).shape)
 
 
 def broadcast_to(a: Tensor, shape: tuple[int, ...]) -> Tensor:

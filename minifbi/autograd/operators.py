@@ -4,8 +4,6 @@ Kept apart from :mod:`minifbi.autograd.tensor` so that the file with the tape ho
 the tape.
 """
 
-from __future__ import annotations
-
 import operator
 from typing import Any
 
@@ -51,9 +49,8 @@ METHODS: dict[str, Any] = {
 """What ``tensor.NAME`` is, beside the functions of that name."""
 
 METHODS |= {f.__name__: f for f in (sqrt, var, min, flatten)}
-for _name in "exp log tanh sigmoid relu clip sum mean max reshape transpose squeeze".split():
-    METHODS[_name] = getattr(functions, _name)
-for _name in "expand_dims pad broadcast_to".split():
+_SAME = "exp log tanh sigmoid relu clip sum mean max reshape transpose squeeze expand_dims pad"
+for _name in (*_SAME.split(), "broadcast_to"):
     METHODS[_name] = getattr(functions, _name)
 _SHORT = {"add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide"}
 for _name, _long in (*_SHORT.items(), ("matmul", "matmul")):

@@ -1,25 +1,14 @@
 """Whether the tape is being written."""
 
-from __future__ import annotations
+from contextlib import AbstractContextManager
 
-import contextlib
-from collections.abc import Iterator
-from contextvars import ContextVar
+from minifbi.switch import Switch
 
-# A context variable and not a global flag: every thread keeps its own.
-_recording: ContextVar[bool] = ContextVar("minifbi_recording", default=True)
+_switch = Switch("recording", on=True)
+recording = _switch.is_on
 
 
-@contextlib.contextmanager
-def _set(on: bool) -> Iterator[None]:
-    token = _recording.set(on)
-    try:
-        yield
-    finally:
-        _recording.reset(token)
-
-
-def no_grad() -> contextlib.AbstractContextManager[None]:
+def no_grad() -> AbstractContextManager[None]:
     """Compute without writing a tape: for evaluation, where no gradient is wanted.
 
     Examples
@@ -30,12 +19,12 @@ def no_grad() -> contextlib.AbstractContextManager[None]:
     ...     (w * w).requires_grad
     False
     """
-    return _set(False)
+    return _switch.set(False)
 
 
-def enable_grad() -> contextlib.AbstractContextManager[None]:
+def enable_grad() -> AbstractContextManager[None]:
     """Write the tape again, inside a :func:`no_grad` block."""
-    return _set(True)
+    return _switch.set(True)
 
 
 def is_grad_enabled() -> bool:
@@ -46,6 +35,3 @@ def is_grad_enabled() -> bool:
     bool
     """
     return recording()
-
-
-recording = _recording.get  # the same in one call less, for the tape itself

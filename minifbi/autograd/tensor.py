@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from minifbi.arguments import expect_shape
 from minifbi.autograd.recording import recording
 from minifbi.backends import Array, Backend, get_backend
 from minifbi.errors import BackendMismatchError, ShapeError
@@ -204,11 +205,7 @@ class Tensor:
             )
         xp = self.backend.xp
         seed = xp.ones_like(self.data) if grad is None else self.backend.asarray(grad, self.dtype)
-        if tuple(seed.shape) != self.shape:
-            raise ShapeError(
-                f"backward() got a gradient of shape {tuple(seed.shape)} "
-                f"for a tensor of shape {self.shape}; the two must be equal"
-            )
+        expect_shape("backward() got a gradient", tuple(seed.shape), self.shape)
 
         # Gradients on their way, by tensor.  A tensor that is used twice collects
         # from both uses, so it may pass its gradient on only when every use has
@@ -228,10 +225,8 @@ class Tensor:
                 if share is None or not source.requires_grad:
                     continue
                 if share.shape != source.data.shape:
-                    raise ShapeError(
-                        f"the backward of {tensor.node.name!r} returned a gradient of shape "
-                        f"{tuple(share.shape)} for an input of shape {source.shape}"
-                    )
+                    what = f"the backward of {tensor.node.name!r} returned a gradient"
+                    expect_shape(what, tuple(share.shape), source.shape, ", the shape of the input")
                 known = pending.get(id(source))
                 # never `known += share`: an operation may hand one array to two inputs
                 pending[id(source)] = share if known is None else source.backend.add(known, share)
@@ -246,33 +241,28 @@ def backward_order(result: Tensor) -> list[Tensor]:
     of the gradient would be lost.  The walk keeps its own stack, since a deep
     network would overflow Python's.
     """
-    order: list[Tensor] = []
-    seen = {id(result)}
-    stack: list[tuple[Tensor, int]] = [(result, 0)]
+    order, seen = [], set()
+    stack = [(result, False)]
     while stack:
-        tensor, next_input = stack.pop()
-        inputs = tensor.node.inputs if tensor.node else ()
-        if next_input < len(inputs):
-            stack.append((tensor, next_input + 1))  # come back for the other inputs
-            source = inputs[next_input]
-            if source.requires_grad and id(source) not in seen:
-                seen.add(id(source))
-                stack.append((source, 0))
-        else:
-            order.append(tensor)  # everything behind it is already listed
-    order.reverse()
-    return order
+        tensor, listed = stack.pop()
+        if listed:  # everything behind it
+            order.append(tensor)
+        elif id(tensor) not in seen:
+            seen.add(id(tensor))
+            stack.append((tensor, True))  # come back when its inputs are done
+            for source in reversed(tensor.node.inputs if tensor.node else ()):
+                if source.requires_grad:
+                    stack.append((source, False))
+    return order[::-1]
 
 
 def check_same_backend(tensors: Sequence[Tensor], name: str) -> None:
     """Raise BackendMismatchError if the inputs of an operation live on different backends."""
-    backend = tensors[0].backend
-    for tensor in tensors:
-        if tensor.backend is not backend:
-            raise BackendMismatchError(
-                f"{name} got tensors of two backends, {backend.name!r} and "
-                f"{tensor.backend.name!r}; make both with the same backend="
-            )
+    backends = dict.fromkeys(tensor.backend for tensor in tensors)
+    names = [repr(backend.name) for backend in backends]
+    if len(names) > 1:
+        found = f"{name} got tensors of two backends, {' and '.join(names[:2])}"
+        raise BackendMismatchError(f"{found}; make both with the same backend=")
 
 
 def record(data: Array, inputs: Sequence[Tensor], backward: BackwardFunction, name: str) -> Tensor:

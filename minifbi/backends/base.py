@@ -14,6 +14,8 @@ maximum pooling       ``max_pool2d`` with its winners, and the two maps that the
                       window goes to its winner) and ``max_pool2d_gather`` (the
                       transpose: each window reads its winner).
 average pooling       ``avg_pool2d`` and its transpose.
+channels              ``scale_shift`` and ``channel_sums``: a number per channel, multiplied
+                      and added, and the sums that its gradients are.
 fused kernels         ``conv2d_relu_pool``, ``relu_unpool``, ``bias_gradient``,
                       ``conv2d_gather``, ``l1_difference``, ``l1_difference_backward``,
                       ``add`` and ``multiply``: several of the above, or elementwise
@@ -37,6 +39,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
+
+from minifbi.arguments import labels_of
 
 Array = Any  # a NumPy or CuPy array; their common interface has no type of its own
 Pair = tuple[int, int]
@@ -132,6 +136,34 @@ class Backend(ABC):
         """Bytes that arrays can still take, where that is not for the host to say."""
         return None
 
+    def labels(self, labels: Any, batch: int, classes: int) -> Array:
+        """Labels as an int64 array (N,), checked by :func:`minifbi.arguments.labels_of`.
+
+        Labels that are on a device already come from a data set, which has checked that they are
+        in range; to look at them there would make the host wait in each step.
+
+        Parameters
+        ----------
+        labels : array_like of int
+            Classes, 0 to `classes` - 1.
+        batch : int
+            How many there must be, N.
+        classes : int
+            The number of classes.
+
+        Returns
+        -------
+        array of int64, shape (N,)
+
+        Raises
+        ------
+        ShapeError
+            If their number or type is wrong, or one is out of range.
+        """
+        there = self.asynchronous and self.holds(labels)
+        checked = labels_of(labels, batch, classes, look=not there)
+        return checked if there else self.asarray(checked)
+
     # ---- moving arrays ---------------------------------------------------------------
     @abstractmethod
     def asarray(self, array: Any, dtype: Any = None) -> Array:
@@ -204,6 +236,19 @@ class Backend(ABC):
         self, g: Array, kernel: Pair, stride: Pair, padding: Pair, size: Pair
     ) -> Array:
         """Transpose of ``avg_pool2d``: g (N, C, OH, OW) -> (N, C, H, W), `size` = (H, W)."""
+
+    # ---- channels --------------------------------------------------------------------
+    @abstractmethod
+    def scale_shift(self, x: Array, scale: Array, shift: Array | None) -> Array:
+        """x (N, C, H, W) times `scale` plus `shift`, one number of each per channel: (C,)."""
+
+    @abstractmethod
+    def channel_sums(self, g: Array, x: Array | None) -> tuple[Array, Array]:
+        """Sums of g, and of g * x, over samples and pixels: (N, C, H, W) -> (C,), (C,).
+
+        They are the gradients of ``scale_shift`` at its shift and its scale.  Without x the
+        second is that of g.
+        """
 
     # ---- fused kernels ---------------------------------------------------------------
     @abstractmethod

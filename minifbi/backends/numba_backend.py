@@ -255,6 +255,28 @@ class NumbaBackend(NumpyBackend):
             return elementwise_of(elementwise.gate, gathered, a)
         return gathered * (a > 0)
 
+    def scale_shift(self, x: Array, scale: Array, shift: Array | None) -> Array:
+        if not (_maps(x, x) and x.dtype == scale.dtype):
+            return super().scale_shift(x, scale, shift)
+        maps, shift = batch_last(x), np.zeros_like(scale) if shift is None else shift
+        out = empty(maps.shape, maps.dtype)
+        rows = (len(maps), -1)
+        elementwise.scale_shift.version(ELEMENT * x.size)(
+            maps.reshape(rows), scale, shift, out.reshape(rows)
+        )
+        return out.transpose(3, 0, 1, 2)
+
+    def channel_sums(self, g: Array, x: Array | None) -> tuple[Array, Array]:
+        x = g if x is None else x
+        if not _maps(g, x):
+            return super().channel_sums(g, x)
+        rows = (g.shape[1], -1)
+        g, x = batch_last(g).reshape(rows), batch_last(x).reshape(rows)
+        sums = np.empty((len(g), -(-g.shape[1] // elementwise.PIECE), 2), g.dtype)
+        elementwise.channel_sums.version(ELEMENT * g.size)(g, x, sums)
+        total, product = sums.sum(axis=1, dtype=np.float64).astype(g.dtype).T
+        return np.ascontiguousarray(total), np.ascontiguousarray(product)
+
     def l1_difference(self, x: Array, ratio: Array) -> Array:
         if not _maps(x, ratio):
             return super().l1_difference(x, ratio)

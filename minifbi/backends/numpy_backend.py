@@ -148,6 +148,15 @@ class NumpyBackend(Backend):
         parts = self.xp.broadcast_to(share[..., None, None], (*g.shape, *kernel))
         return self._add_windows(parts, stride, padding, size)
 
+    # ---- channels --------------------------------------------------------------------
+    def scale_shift(self, x: Array, scale: Array, shift: Array | None) -> Array:
+        z = x * scale[:, None, None]
+        return z if shift is None else z + shift[:, None, None]
+
+    def channel_sums(self, g: Array, x: Array | None) -> tuple[Array, Array]:
+        total = g.sum(axis=(0, 2, 3))
+        return total, total if x is None else (g * x).sum(axis=(0, 2, 3))
+
     # ---- fused kernels, spelled out --------------------------------------------------
     def conv2d_relu_pool(
         self,

@@ -12,7 +12,7 @@ from minifbi.arguments import labels_of
 from minifbi.autograd import no_grad
 from minifbi.errors import ConfigError, DataError, ShapeError
 from minifbi.fbi import forward_pass, start_ratio
-from minifbi.fusion import fuse
+from minifbi.fusion import fold_batchnorm, fuse
 from minifbi.layers import Layer
 from minifbi.layers.base import evaluating
 from minifbi.rules import Composite, get_rule, walk
@@ -121,7 +121,7 @@ def relevance_at_pixels(
     values : ndarray, shape (N, C, H, W)
     is_ratio : bool
     """
-    steps = forward_pass(fuse(model, rule), images)
+    steps = forward_pass(fuse(fold_batchnorm(model), rule), images)
     if not steps:
         raise ConfigError("the model has no layers, so there is nothing to explain")
     for passage in walk(steps, start_ratio(steps[-1].z, "target", classes), rule):

@@ -12,6 +12,7 @@ from minifbi.autograd import no_grad
 from minifbi.errors import ConfigError
 from minifbi.explain.base import check_batch, check_classes
 from minifbi.fbi import forward_pass, start_ratio
+from minifbi.fusion import fold_batchnorm
 from minifbi.layers import Layer
 from minifbi.layers.base import evaluating
 from minifbi.rules import Book, Composite, Rule, get_rule, walk
@@ -148,7 +149,7 @@ def conservation_report(
     chosen = check_classes(classes, len(pixels))
     balances = []
     with evaluating(model), no_grad():
-        steps = forward_pass(model, pixels)
+        steps = forward_pass(fold_batchnorm(model), pixels)  # as the explainers do
         if not steps:
             raise ConfigError("the model has no layers, so there is nothing to explain")
         start = start_ratio(steps[-1].z, "target", chosen)

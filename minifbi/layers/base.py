@@ -24,8 +24,6 @@ No method changes the layer: what ``forward`` wants to remember it returns as `s
 so that one layer may be used twice in a computation.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from typing import Any
@@ -56,12 +54,19 @@ class Layer(State):
         Whether the layer hands relevance down in proportion to the shares of a sum
         z, that is, whether the paper's form divides by z here: convolution, dense,
         average pooling, sums.  There a rule's stabiliser applies.
+    shown : tuple of str
+        The attributes that ``repr`` shows, such as ``("kernel_size", "stride")``.
     training : bool
-        Set by :meth:`train` and :meth:`eval`; only Dropout looks at it.
+        Set by :meth:`train` and :meth:`eval`; Dropout and BatchNorm2d look at it.
     """
 
     functional = False
     proportional = False
+    shown: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={getattr(self, name)}" for name in self.shown)
+        return f"{type(self).__name__}({shown})"
 
     # ---- over plain arrays -----------------------------------------------------------
     def forward(self, backend: Backend, x: Array, *parameters: Array) -> tuple[Array, Any]:
@@ -226,8 +231,7 @@ class Layer(State):
             )
         if x.dtype != dtype:
             raise TypeError(
-                f"the input is {x.dtype}, the model {dtype}; "
-                f"make it with Tensor(x, dtype={str(dtype)!r})"
+                f"the input is {x.dtype}, the model {dtype}; use Tensor(x, dtype={str(dtype)!r})"
             )
         return x
 
@@ -255,8 +259,9 @@ class Layer(State):
             x = self.as_input(x)
         self.check_input(x.data.shape)
         name = name or type(self).__name__.lower()
-        z, saved = apply(self, x, tuple(self.own_parameters.values()), name)
-        return [Step(name, self, (x,), z, saved)]
+        parameters = tuple(self.own_parameters.values())
+        z, saved = apply(self, x, parameters, name)
+        return [Step(name, self, (x,), z, saved, parameters)]
 
 
 @contextlib.contextmanager

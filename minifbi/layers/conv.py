@@ -5,15 +5,12 @@ ReLU and its pooling as one :class:`minifbi.fusion.ConvBlock`, which calls `back
 `relevance` here.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
 
 from minifbi.arguments import whole
 from minifbi.backends import Array, Backend
-from minifbi.errors import ShapeError
 from minifbi.layers.base import Gradients
 from minifbi.layers.linear import Linear, Seed
 from minifbi.layers.window import Window
@@ -95,13 +92,8 @@ class Conv2d(Window, Linear):
         )
 
     def check_input(self, shape: tuple[int, ...]) -> None:
-        if len(shape) != 4 or shape[1] != self.in_channels:
-            raise ShapeError(
-                f"Conv2d got an input of shape {shape}, expected (N, {self.in_channels}, H, W): "
-                f"its weight has shape {self.weight.shape}, so the input needs "
-                f"{self.in_channels} channels"
-            )
-        self._check_size(shape)
+        needs = f": its weight has shape {self.weight.data.shape}"
+        self._check_size(shape, self.in_channels, needs)
 
     # ---- Eq. (1) ---------------------------------------------------------------------
     def forward(
@@ -119,9 +111,8 @@ class Conv2d(Window, Linear):
             size = x.shape[2:]
             grad_x = backend.conv2d_transpose(grad, weight, self.stride, self.padding, size)
         grad_weight = backend.conv2d_weight(x, grad, self.kernel_size, self.stride, self.padding)
-        if not has_bias:
-            return grad_x, grad_weight
-        return grad_x, grad_weight, grad.sum(axis=(0, 2, 3))
+        grads = (grad_x, grad_weight)
+        return (*grads, grad.sum(axis=(0, 2, 3))) if has_bias else grads
 
     # ---- Eq. (2) ---------------------------------------------------------------------
     def relevance(self, backend: Backend, ratio: Array, saved: Any) -> Array:

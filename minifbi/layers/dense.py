@@ -1,14 +1,11 @@
 """The fully connected layer: the closed trio as three matrix products."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
 
-from minifbi.arguments import whole
+from minifbi.arguments import expect_shape, whole
 from minifbi.backends import Array, Backend
-from minifbi.errors import ShapeError
 from minifbi.layers.base import Gradients
 from minifbi.layers.linear import Linear, Seed
 
@@ -67,12 +64,9 @@ class Dense(Linear):
         return f"Dense({self.in_features}, {self.out_features}, bias={self.bias is not None})"
 
     def check_input(self, shape: tuple[int, ...]) -> None:
-        if len(shape) != 2 or shape[1] != self.in_features:
-            hint = "; put a Flatten() before it" if len(shape) > 2 else ""
-            raise ShapeError(
-                f"Dense got an input of shape {shape}, expected (N, {self.in_features}): "
-                f"its weight has shape {self.weight.shape}{hint}"
-            )
+        hint = "; put a Flatten() before it" if len(shape) > 2 else ""
+        needs = f": its weight has shape {self.weight.data.shape}{hint}"
+        expect_shape("Dense got an input", shape, ("N", self.in_features), needs)
 
     # ---- Eq. (1) ---------------------------------------------------------------------
     def forward(

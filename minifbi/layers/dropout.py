@@ -1,13 +1,13 @@
 """Dropout: a random gate."""
 
-from __future__ import annotations
-
 from typing import Any
+
+import numpy as np
 
 from minifbi.arguments import number
 from minifbi.backends import Array, Backend
 from minifbi.layers.base import Gradients, Layer
-from minifbi.layers.linear import Seed, make_rng
+from minifbi.layers.linear import Seed
 
 
 class Dropout(Layer):
@@ -29,13 +29,12 @@ class Dropout(Layer):
         If p is not in [0, 1).
     """
 
+    shown = ("p",)
+
     def __init__(self, p: float = 0.5, *, rng: Seed = 0) -> None:
         super().__init__()
         self.p = number("p", p, 0, below=1)
-        self.rng = make_rng(rng)
-
-    def __repr__(self) -> str:
-        return f"Dropout(p={self.p})"
+        self.rng = np.random.default_rng(rng)  # a generator stays itself: layers may share one
 
     def forward(self, backend: Backend, x: Array) -> tuple[Array, Any]:
         if not self.training or self.p == 0:

@@ -1,7 +1,5 @@
 """Flatten: maps become rows of features."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -12,9 +10,6 @@ from minifbi.layers.base import Gradients, Layer
 
 class Flatten(Layer):
     """Reshape (N, C, H, W) to (N, C * H * W); relevance and gradients are shaped back."""
-
-    def __repr__(self) -> str:
-        return "Flatten()"
 
     def check_input(self, shape: tuple[int, ...]) -> None:
         if len(shape) < 2:

@@ -19,8 +19,6 @@ map(u, W), and the gradient at W is that of a forward pass of u, with r as the g
 output.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -34,7 +32,7 @@ Seed = int | np.random.Generator
 
 
 class Linear(Layer):
-    """Base of Conv2d, Dense and :class:`minifbi.fusion.ConvBlock`.
+    """Base of Conv2d, Dense, BatchNorm2d and :class:`minifbi.fusion.ConvBlock`.
 
     What their ``forward`` saves is (x, weight, whether there is a bias), and what else the layer
     needs on the way back, such as the gates of a ConvBlock.
@@ -68,11 +66,6 @@ class Linear(Layer):
         return (grad_ratio, grad_weight, None) if has_bias else (grad_ratio, grad_weight)
 
 
-def make_rng(rng: Seed) -> np.random.Generator:
-    """A generator from a seed; a generator is passed on, so that layers may share one."""
-    return rng if isinstance(rng, np.random.Generator) else np.random.default_rng(rng)
-
-
 def he_normal(shape: tuple[int, ...], fan_in: int, rng: Seed) -> NDArray[np.float64]:
     """Normal numbers of standard deviation sqrt(2 / fan_in), in float64.
 
@@ -80,4 +73,4 @@ def he_normal(shape: tuple[int, ...], fan_in: int, rng: Seed) -> NDArray[np.floa
     and Sun, "Delving Deep into Rectifiers", 2015, Eq. 10).  Drawn in float64 whatever the dtype
     of the model, so that a float32 and a float64 model of one seed are the same to rounding.
     """
-    return make_rng(rng).standard_normal(shape) * np.sqrt(2.0 / fan_in)
+    return np.random.default_rng(rng).standard_normal(shape) * np.sqrt(2.0 / fan_in)

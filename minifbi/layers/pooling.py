@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from minifbi.backends import Array, Backend
-from minifbi.errors import ConfigError
+from minifbi.errors import ConfigError, ShapeError
 from minifbi.layers.base import Gradients, Layer
 from minifbi.layers.window import Window
 
 
 class _Pool2d(Window, Layer):
     """What both poolings share: their window."""
+
+    shown = ("kernel_size", "stride", "padding")
 
     def __init__(
         self,
@@ -26,12 +28,6 @@ class _Pool2d(Window, Layer):
                 f"{type(self).__name__}: padding {self.padding} is more than half of the window "
                 f"{self.kernel_size}, so some windows would hold nothing but padding"
             )
-
-    def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}(kernel_size={self.kernel_size}, stride={self.stride}, "
-            f"padding={self.padding})"
-        )
 
     def check_input(self, shape: tuple[int, ...]) -> None:
         self._check_size(shape)
@@ -102,3 +98,30 @@ class AvgPool2d(_Pool2d):
 
     def jvp(self, backend: Backend, u: Array, saved: Any) -> Array:
         return backend.avg_pool2d(u, *self.window)
+
+
+class GlobalAvgPool2d(Layer):
+    """Mean of each whole map, (N, C, H, W) to (N, C, 1, 1): PyTorch's ``AdaptiveAvgPool2d(1)``.
+
+    An :class:`AvgPool2d` whose window is the map, whatever its size (Lin, Chen and Yan, "Network
+    in Network", 2014).
+    """
+
+    proportional = True
+
+    def check_input(self, shape: tuple[int, ...]) -> None:
+        if len(shape) != 4:
+            raise ShapeError(f"expected maps (N, C, H, W), got the shape {shape}")
+
+    def forward(self, backend: Backend, x: Array) -> tuple[Array, Any]:
+        size = x.shape[2:]
+        return backend.avg_pool2d(x, size, size, (0, 0)), size
+
+    def backward(self, backend: Backend, grad: Array, saved: Any, needs_x: bool) -> Gradients:
+        return (backend.avg_pool2d_transpose(grad, saved, saved, (0, 0), saved),)
+
+    def relevance(self, backend: Backend, ratio: Array, saved: Any) -> Array:
+        return backend.avg_pool2d_transpose(ratio, saved, saved, (0, 0), saved)
+
+    def jvp(self, backend: Backend, u: Array, saved: Any) -> Array:
+        return backend.avg_pool2d(u, saved, saved, (0, 0))

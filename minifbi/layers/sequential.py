@@ -1,7 +1,5 @@
 """A chain of layers with names, and a chain with a shortcut around it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,10 +7,11 @@ import numpy as np
 
 from minifbi.autograd import Tensor, no_grad
 from minifbi.backends import Array, Backend
-from minifbi.errors import ConfigError, NonFiniteError, ShapeError
+from minifbi.errors import ConfigError, ShapeError
 from minifbi.layers.base import Gradients, Layer, evaluating
 from minifbi.layers.tape import Step, apply
-from minifbi.text import table
+from minifbi.numerics import finite_input
+from minifbi.text import layer_table
 
 
 class Sequential(Layer):
@@ -98,20 +97,7 @@ class Sequential(Layer):
         BackendMismatchError, TypeError
             If x is a Tensor of another backend or dtype.
         """
-        given, x = x, super().as_input(x)
-        values = x.data
-        if x.backend.asynchronous:
-            if isinstance(given, Tensor) or x.backend.holds(given):
-                return x
-            with np.errstate(over="ignore"):
-                values = np.asarray(given, dtype=x.dtype)  # before it went to the device
-        if bad := x.size - np.count_nonzero(np.isfinite(values)):
-            first = "".join(f" of layer {name!r}" for name, _ in self.named_layers()[:1])
-            raise NonFiniteError(
-                f"the input{first} holds {bad} values that are NaN or infinite out of {x.size}; "
-                f"a net cannot learn from them: clean the data first"
-            )
-        return x
+        return finite_input(x, super().as_input(x), self)
 
     def trace(self, x: Any, name: str = "") -> list[Step]:
         return trace_chain(self.layers, x if isinstance(x, Tensor) else self.as_input(x), name)
@@ -152,29 +138,11 @@ class Sequential(Layer):
         input_shape = input_shape or self.input_shape
         if input_shape is None:
             raise ConfigError(
-                "summary() does not know the shape of the input; pass that of one sample, "
-                "for example summary((1, 28, 28))"
+                "summary() needs the shape of one sample, for example summary((1, 28, 28))"
             )
         with evaluating(self), no_grad():
             steps = self.trace(self.as_input(np.zeros((1, *input_shape))))
-        rows = [
-            ("layer", "kind", "output shape", "parameters"),
-            ("input", "", _shape(input_shape), ""),
-        ]
-        for step in steps:
-            count = sum(p.size for p in step.layer.own_parameters.values())
-            shape = _shape(step.z.shape[1:])
-            rows.append((step.name, repr(step.layer), shape, f"{count:,}" if count else ""))
-        total = sum(p.size for p in self.parameters().values())
-        functional = sum(step.layer.functional for step in steps)
-        return table(rows, right=(3,)) + (
-            f"\n{total:,} parameters; K = {functional} functional layers; {self.dtype}, "
-            f"backend {self.backend.name}"
-        )
-
-
-def _shape(sample: tuple[int, ...]) -> str:
-    return str(("N", *sample)).replace("'", "")
+        return layer_table(self, input_shape, steps)
 
 
 class Residual(Sequential):
@@ -212,8 +180,7 @@ class Residual(Sequential):
         self.chain, self.shortcut, self.sum = dict(self.layers), shortcut, Sum()
         if not self.layers or "shortcut" in self.layers:
             raise ConfigError(
-                f"Residual got the layers {list(self.layers)}; expected at least one, and none "
-                f"that is called 'shortcut'"
+                f"Residual got {list(self.layers)}; expected at least one, none named 'shortcut'"
             )
         if shortcut is not None:
             self.layers["shortcut"] = shortcut
@@ -239,9 +206,6 @@ class Sum(Layer):
     """z = x + y, the end of a :class:`Residual`; the ratio goes to both."""
 
     proportional = True
-
-    def __repr__(self) -> str:
-        return "Sum()"
 
     def forward(self, backend: Backend, x: Array, *others: Array) -> tuple[Array, Any]:
         return backend.add(x, others[0]), None

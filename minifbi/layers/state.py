@@ -4,17 +4,14 @@ Kept apart from :mod:`minifbi.layers.base` so that the file with a layer's metho
 little else.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
 
-from minifbi.arguments import finite_array
+from minifbi.arguments import arrays_like
 from minifbi.autograd import Tensor
 from minifbi.backends import Array, Backend, get_backend
-from minifbi.errors import CheckpointError
 
 
 class State:
@@ -96,25 +93,23 @@ class State:
         """This layer, or a container's layers, with their names: those that do work."""
         return [("", self)]
 
-    def _named(self, what: str) -> dict[str, tuple[Any, str]]:
-        """Each entry of the layers' `what` once, by its full name: who holds it, its own name."""
+    def _named(self, what: str) -> dict[str, tuple[Any, str, Any]]:
+        """Each entry of the layers' `what` once, by its full name: its layer, its own name, it."""
         found, seen = {}, set()
         for name, layer in self.named_layers():
             for key, held in vars(layer)[what].items():
                 if id(held) not in seen:  # a layer that is used twice has its weights once
                     seen.add(id(held))
-                    found[f"{name}.{key}" if name else key] = (layer, key)
+                    found[f"{name}.{key}" if name else key] = (layer, key, held)
         return found
 
     def parameters(self) -> dict[str, Tensor]:
         """All trainable tensors in a fixed order, by names such as "conv1.weight"."""
-        named = self._named("own_parameters").items()
-        return {name: layer.own_parameters[key] for name, (layer, key) in named}
+        return {name: held for name, (_, _, held) in self._named("own_parameters").items()}
 
     def buffers(self) -> dict[str, Array]:
         """All arrays that are state and not trained, by names such as "norm1.running_mean"."""
-        named = self._named("own_buffers").items()
-        return {name: layer.own_buffers[key] for name, (layer, key) in named}
+        return {name: held for name, (_, _, held) in self._named("own_buffers").items()}
 
     @property
     def first_parameter(self) -> Tensor | None:
@@ -151,23 +146,20 @@ class State:
         Layer
             The layer itself.
         """
-        old, new = self.backend, get_backend(backend)
+        new, arrays = get_backend(backend), self.state_dict()
         dtype = self.dtype if dtype is None else np.dtype(dtype)
-        if old is new and dtype == self.dtype:
+        if self.backend is new and dtype == self.dtype:
             return self
-        for name, (layer, key) in self._named("own_buffers").items():
-            array = old.to_numpy(layer.own_buffers[key])
-            setattr(layer, key, new.asarray(finite_array(f"buffer {name}", array, dtype)))
-        for name, parameter in self.parameters().items():
-            array = finite_array(f"parameter {name}", old.to_numpy(parameter.data), dtype)
-            parameter.data, parameter.backend, parameter.grad = new.asarray(array), new, None
+        for name, (layer, key, _) in self._named("own_buffers").items():
+            setattr(layer, key, new.asarray(arrays[name], dtype))
+        for name, p in self.parameters().items():
+            p.data, p.backend, p.grad = new.asarray(arrays[name], dtype), new, None
         return self
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
-        for _, layer in self.named_layers():
-            for parameter in layer.own_parameters.values():
-                parameter.grad = None
+        for parameter in self.parameters().values():
+            parameter.grad = None
 
     def train(self, mode: bool = True) -> Self:
         """Training mode: Dropout drops.  Returns the layer itself.
@@ -212,7 +204,7 @@ class State:
 
     def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
         """Copies of all parameters and buffers as NumPy arrays, by name."""
-        arrays = {**{name: p.data for name, p in self.parameters().items()}, **self.buffers()}
+        arrays = {name: p.data for name, p in self.parameters().items()} | self.buffers()
         return {name: np.array(self.backend.to_numpy(array)) for name, array in arrays.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -229,24 +221,8 @@ class State:
             If names or shapes differ from this model's, or a number is not
             finite.  Nothing is changed then.
         """
-        own = self.state_dict()
-        missing = [name for name in own if name not in state]
-        surplus = [name for name in state if name not in own]
-        if missing or surplus:
-            listed = {"missing": missing, "not in this model": surplus}
-            raise CheckpointError(
-                "the parameters belong to another model: "
-                + "; ".join(f"{what} {', '.join(names)}" for what, names in listed.items() if names)
-            )
-        arrays = {}
-        for name, held in own.items():
-            if np.shape(state[name]) != held.shape:
-                raise CheckpointError(
-                    f"the parameters belong to another model: {name} has shape "
-                    f"{np.shape(state[name])}, this model has {held.shape}"
-                )
-            arrays[name] = finite_array(f"parameter {name}", state[name], held.dtype)
+        arrays = arrays_like("parameter", state, self.state_dict())
         for name, p in self.parameters().items():
             p.data = p.backend.asarray(arrays[name])
-        for name, (layer, key) in self._named("own_buffers").items():
+        for name, (layer, key, _) in self._named("own_buffers").items():
             setattr(layer, key, self.backend.asarray(arrays[name]))

@@ -4,17 +4,16 @@ The two functions are the only places where the engine records a layer.  Layers,
 containers use them; a rule may hand them other weights than the layer's own.
 """
 
-from __future__ import annotations
-
 import operator
 from dataclasses import dataclass
 from typing import Any
 
+from minifbi.arguments import expect_shape
 from minifbi.autograd import Tensor, record
 from minifbi.backends import Array
-from minifbi.errors import ShapeError
 from minifbi.numerics import Watch, checking
 
+Tensors = tuple[Tensor, ...]
 _data = operator.attrgetter("data")
 
 
@@ -34,13 +33,16 @@ class Step:
         The output.
     saved : object
         What the layer's ``forward`` remembers for the other methods.
+    parameters : tuple of Tensor
+        With which the layer computed: its own, or what it made of them, as BatchNorm2d does.
     """
 
     name: str
     layer: Any
-    inputs: tuple[Tensor, ...]
+    inputs: Tensors
     z: Tensor
     saved: Any
+    parameters: Tensors = ()
 
     @property
     def x(self) -> Tensor:
@@ -66,17 +68,12 @@ class Step:
             If the ratio has another shape than z.
         """
         if ratio.data.shape != self.z.data.shape:
-            raise ShapeError(
-                f"layer {self.name!r}: relevance got a ratio of shape {ratio.shape}; it must have "
-                f"the shape of the layer's output, {self.z.shape}"
-            )
-        parameters = tuple(self.layer.own_parameters.values())
-        return carry_back(self.layer, ratio, self.saved, parameters, self.name)
+            got, hint = f"layer {self.name!r}: relevance got a ratio", ": the shape of the output"
+            expect_shape(got, ratio.shape, self.z.shape, hint)
+        return carry_back(self.layer, ratio, self.saved, self.parameters, self.name)
 
 
-def apply(
-    layer: Any, x: Tensor, parameters: tuple[Tensor, ...], name: str = ""
-) -> tuple[Tensor, Any]:
+def apply(layer: Any, x: Tensor, parameters: Tensors, name: str = "") -> tuple[Tensor, Any]:
     """Eq. (1) on the tape: ``layer.forward``, whose adjoint is ``layer.backward``.
 
     Parameters
@@ -115,7 +112,7 @@ def apply(
 
 
 def carry_back(
-    layer: Any, ratio: Tensor, saved: Any, parameters: tuple[Tensor, ...], name: str = ""
+    layer: Any, ratio: Tensor, saved: Any, parameters: Tensors, name: str = ""
 ) -> Tensor:
     """Eq. (2) on the tape: ``layer.relevance``, whose adjoint is ``layer.relevance_backward``.
 

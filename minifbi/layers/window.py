@@ -1,10 +1,8 @@
 """What convolution and pooling share: a window that moves over maps."""
 
-from __future__ import annotations
-
 from typing import Any
 
-from minifbi.arguments import pair
+from minifbi.arguments import expect_shape, pair
 from minifbi.errors import ShapeError
 
 
@@ -24,15 +22,12 @@ class Window:
         self.padding = pair("padding", padding, 0)
         self.window = (self.kernel_size, self.stride, self.padding)
 
-    def _check_size(self, shape: tuple[int, ...]) -> None:
+    def _check_size(self, shape: tuple[int, ...], channels: Any = "C", hint: str = "") -> None:
         """Raise ShapeError unless these are maps (N, C, H, W), and the window fits into them."""
-        if len(shape) != 4:
-            raise ShapeError(
-                f"{type(self).__name__} got an input of shape {shape}, expected (N, C, H, W)"
-            )
+        expect_shape(f"{type(self).__name__} got an input", shape, ("N", channels, "H", "W"), hint)
         (kh, kw), _, (ph, pw) = self.window
-        if shape[2] + 2 * ph < kh or shape[3] + 2 * pw < kw:
-            least = tuple(k - 2 * p for k, p in zip(self.kernel_size, self.padding, strict=True))
+        least = (kh - 2 * ph, kw - 2 * pw)
+        if shape[2] < least[0] or shape[3] < least[1]:
             raise ShapeError(
                 f"{type(self).__name__} got an input of shape {shape}: its window "
                 f"{self.kernel_size} with padding {self.padding} needs maps of at least "

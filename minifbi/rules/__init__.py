@@ -22,10 +22,9 @@ Sources
 """
 
 from minifbi.rules.composite import RULES, Composite, get_rule
-from minifbi.rules.flow import Book, Flow
+from minifbi.rules.flow import Book, Flow, Rule
 from minifbi.rules.passage import Passage, walk
 from minifbi.rules.proportional import AlphaBeta, Epsilon, Gamma, Zero, ZPlus
-from minifbi.rules.rule import Rule
 from minifbi.rules.spread import Flat, WSquare, ZBox
 
 __all__ = ["RULES", "AlphaBeta", "Book", "Composite", "Epsilon", "Flat", "Flow", "Gamma"]

@@ -7,14 +7,14 @@ positive contributions gives less noisy pictures, and at the pixels a zero is no
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from minifbi.arguments import build
 from minifbi.errors import ConfigError
 from minifbi.layers import Dense, Step
+from minifbi.rules.flow import Rule
 from minifbi.rules.proportional import AlphaBeta, Epsilon, Gamma, Zero, ZPlus
-from minifbi.rules.rule import Rule
 from minifbi.rules.spread import Flat, WSquare, ZBox
 
 ZERO = Zero()
@@ -154,16 +154,4 @@ def get_rule(rule: AnyRule, **options: float) -> Composite:
         if options:
             raise ConfigError(f"{rule} has its numbers already; drop {', '.join(options)}")
         return rule if isinstance(rule, Composite) else Composite.uniform(rule)
-    name, colon, numbers = rule.partition(":")
-    if name not in RULES:
-        raise ConfigError(f"rule {rule!r}: expected one of {', '.join(RULES)}")
-    try:
-        values = [float(number) for number in numbers.split(",")] if colon else []
-        return RULES[name](*values, **options)
-    except ConfigError:  # a ValueError too: the right number of numbers, one of them out of range
-        raise
-    except (TypeError, ValueError):
-        given = f"{numbers!r} {options or ''}".strip()
-        takes = inspect.signature(RULES[name]).parameters.values()
-        expected = ", ".join(f"{p.name} ({p.default:g})" for p in takes) or "no numbers"
-        raise ConfigError(f"rule {name!r} got {given}; expected {expected}") from None
+    return build("rule", rule, RULES, **options)

@@ -1,4 +1,4 @@
-"""Relevance on its way from layer to layer, and where some of it stays.
+"""What travels from layer to layer, what a rule is, and how relevance is shared out.
 
 Between two layers travels either the ratio or the relevance itself:
 
@@ -16,16 +16,17 @@ unchanged, through max-pooling to the winners, through Flatten in another shape.
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from minifbi.autograd import Tensor
-from minifbi.autograd.functions import where
+from minifbi.autograd import Tensor, where
 from minifbi.layers import Dropout, Flatten, MaxPool2d, ReLU, Step
-from minifbi.rules.linear import divide
+from minifbi.rules.linear import LinearMap, divide
 
 
 @dataclass(slots=True)
@@ -75,6 +76,20 @@ class Flow:
             return Flow(self.values + other.values)
         return Flow(self.relevance(a) + other.relevance(a), is_ratio=False)
 
+    def times(self, factor: float) -> Flow:
+        """The same, multiplied by a number.
+
+        Parameters
+        ----------
+        factor : float
+            May be negative.
+
+        Returns
+        -------
+        Flow
+        """
+        return Flow(self.values * factor, self.is_ratio)
+
     def where(self, mask: Any) -> Flow:
         """The same where `mask` (a boolean array) holds, nothing elsewhere.
 
@@ -113,6 +128,47 @@ class Book:
         self.bias, self.stabilizer = np.zeros(self.samples), np.zeros(self.samples)
 
 
+class Rule:
+    """How a layer hands relevance from its outputs to its inputs.
+
+    Attributes
+    ----------
+    name : str
+        What to call it in tables; its numbers follow.
+    needs_weights : bool
+        Whether the rule asks for the weights themselves, so that it suits Conv2d
+        and Dense only; the others suit every layer.
+    """
+
+    name = "rule"
+    needs_weights = True
+
+    def __call__(self, step: Step, flow: Flow, book: Book | None = None) -> Flow:
+        """From the output of a layer to its input, on the tape.
+
+        Parameters
+        ----------
+        step : Step
+            The layer at work.
+        flow : Flow
+            What arrives at ``step.z``.
+        book : Book, optional
+            Where to write what is not passed on.
+
+        Returns
+        -------
+        Flow
+            What arrives at ``step.x``.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define __call__")
+
+    def __str__(self) -> str:
+        numbers: tuple[float, ...] = (
+            dataclasses.astuple(self) if dataclasses.is_dataclass(self) else ()
+        )
+        return f"{self.name} {', '.join(f'{number:g}' for number in numbers)}".strip()
+
+
 def per_sample(values: Tensor) -> NDArray[np.float64]:
     """Sum over all units of each sample, in float64: shape (N,)."""
     array = np.asarray(values.numpy(), np.float64)
@@ -126,7 +182,6 @@ def share(
     epsilon: float = 0.0,
     *,
     bias: Tensor | None = None,
-    fraction: float = 1.0,
     book: Book | None = None,
 ) -> Tensor:
     """Relevance for each unit of `total`: s = R / (total + epsilon * sign(total)).
@@ -144,10 +199,8 @@ def share(
         What the rule divides by: the sum of all that the rule shares among.
     epsilon : float
         The stabiliser, at least 0, in units of `total`.
-    bias : Tensor, optional
-        The part of `total` that belongs to the bias, ready to be broadcast.
-    fraction : float
-        Of the relevance, only this much is shared out here.
+    bias : Tensor, shape (O,), optional
+        The part of `total` that belongs to the bias, one number per map or feature of z.
     book : Book, optional
         Where to write what is not passed on.
 
@@ -161,13 +214,54 @@ def share(
         s = flow.values
     else:
         s = flow.values * divide(z, total, epsilon)
-    if fraction != 1:
-        s = s * fraction
     if book is not None:
-        book.stabilizer += per_sample(flow.relevance(z) * fraction - s * total)
+        book.stabilizer += per_sample(flow.relevance(z) - s * total)
         if bias is not None:
-            book.bias += per_sample(s * bias)
+            book.bias += per_sample(s * bias.reshape(-1, *(1,) * (z.ndim - 2)))
     return s
+
+
+def share_out(
+    step: Step,
+    flow: Flow,
+    summands: Sequence[tuple[Tensor, Tensor]],
+    bias: Tensor | None = None,
+    book: Book | None = None,
+) -> list[Tensor]:
+    """Share relevance out in proportion to the summands of a sum that a rule chooses.
+
+    For summands (x, v), with inputs x_i and weights v_ij that stand in for the layer's own::
+
+        t_j = sum of x_i v_ij over i and over all summands, + b_j
+        R_i = x_i c_i,   c_i = sum_j v_ij R_j / t_j,   summed over all summands
+
+    Montavon et al. (2019, Table 1) give most rules this form.
+
+    Parameters
+    ----------
+    step : Step
+        A layer with weights.
+    flow : Flow
+        What arrives at its output.
+    summands : sequence of (Tensor, Tensor)
+        Each an input and weights, in the shapes of the layer's own; an input of one sample
+        stands for all.
+    bias : Tensor, shape (O,), optional
+        b, which absorbs its share.
+    book : Book, optional
+        Where to write what is not passed on.
+
+    Returns
+    -------
+    list of Tensor, shape of x
+        c, one per summand.
+    """
+    layer, ((x, v), *others) = LinearMap(step), summands
+    total = layer.forward(x, v, bias)
+    for x, v in others:
+        total = total + layer.forward(x, v)
+    s = share(flow, step.z, total, bias=bias, book=book)
+    return [layer.transpose(s, v) for _, v in summands]
 
 
 def pass_on(step: Step, flow: Flow) -> Flow:
@@ -175,10 +269,9 @@ def pass_on(step: Step, flow: Flow) -> Flow:
 
     A relevance goes through a layer of another kind as a ratio.
     """
-    if flow.is_ratio:
-        return Flow(step.relevance(flow.values))
-    if isinstance(step.layer, (ReLU, Dropout)):
+    # what arrives at an output of Flatten or MaxPool2d goes to one input, whole
+    if flow.is_ratio or isinstance(step.layer, (Flatten, MaxPool2d)):
+        return Flow(step.relevance(flow.values), flow.is_ratio)
+    if isinstance(step.layer, (ReLU, Dropout)):  # LeakyReLU is a ReLU
         return flow
-    if isinstance(step.layer, (Flatten, MaxPool2d)):  # each output's goes to one input, whole
-        return Flow(step.relevance(flow.values), is_ratio=False)
     return Flow(step.relevance(share(flow, step.z, step.z)))

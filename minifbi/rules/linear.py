@@ -5,13 +5,7 @@ own: their positive parts, their squares.  Such a map and its transpose are two 
 layer's ``forward`` and ``relevance`` (:mod:`minifbi.layers.linear`), with their adjoints.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-
-from minifbi.autograd import Tensor, record
-from minifbi.autograd.functions import relu, unbroadcast
-from minifbi.backends import Array
+from minifbi.autograd import Tensor, where
 from minifbi.errors import ConfigError
 from minifbi.layers import Linear, Step
 from minifbi.layers.tape import apply, carry_back
@@ -35,11 +29,11 @@ class LinearMap:
         if not isinstance(step.layer, Linear):
             raise ConfigError(
                 f"layer {step.name!r} is a {type(step.layer).__name__}, and this rule needs the "
-                "weights of a Conv2d or Dense; give the layer the rule 'zero' or 'epsilon' in a "
-                "Composite"
+                "weights of a Conv2d or Dense; use 'zero' or 'epsilon' there, in a Composite"
             )
         self.layer, self._x = step.layer, step.x.data
-        self.weight, self.bias = step.layer.weight, step.layer.bias
+        self.weight, *bias = step.parameters
+        self.bias = bias[0] if bias else None
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """map(x, weight) + bias; x has the shape of the layer's input, bias that of its bias."""
@@ -49,14 +43,10 @@ class LinearMap:
         """map_T(s, weight); s has the shape of the layer's output."""
         return carry_back(self.layer, s, (self._x, weight.data, False), (weight,))
 
-    def as_map(self, bias: Tensor) -> Tensor:
-        """A bias (O,) in the shape in which it is added to the output."""
-        return bias.reshape(-1, *(1,) * (self.weight.ndim - 2))
-
 
 def signs(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Positive and negative part, y^+ and y^-."""
-    positive = relu(weight)
+    positive = weight.relu()
     return positive, weight - positive
 
 
@@ -74,15 +64,6 @@ def divide(a: Tensor, b: Tensor, epsilon: float = 0.0) -> Tensor:
     -------
     Tensor, the broadcast shape
     """
-    xp, values = b.backend.xp, b.data
-    eps = values.dtype.type(epsilon)
-    bottom = values + xp.where(values >= 0, eps, -eps)
-    possible = bottom != 0
-    inverse = possible / xp.where(possible, bottom, 1)
-    quotient = a.data * inverse
-
-    def backward(g: Array) -> Sequence[Array]:
-        share = g * inverse
-        return unbroadcast(share, a.shape), unbroadcast(-share * quotient, b.shape)
-
-    return record(quotient, (a, b), backward, "divide")
+    bottom = b + b.backend.xp.where(b.data >= 0, epsilon, -epsilon) if epsilon else b
+    possible = bottom.data != 0
+    return where(possible, a / where(possible, bottom, 1.0), 0.0)

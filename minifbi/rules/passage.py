@@ -4,8 +4,6 @@ Training (:mod:`minifbi.fbi`), heatmaps and bookkeeping (:mod:`minifbi.explain`)
 regularizers on gradients all read what :func:`walk` yields.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,8 +12,7 @@ from minifbi.errors import ConfigError
 from minifbi.layers import Step
 from minifbi.numerics import Watch, checking
 from minifbi.rules.composite import AnyRule, get_rule
-from minifbi.rules.flow import Book, Flow, pass_on
-from minifbi.rules.rule import Rule
+from minifbi.rules.flow import Book, Flow, Rule, pass_on
 
 NO_LAYERS = "the model has no layers; a relevance pass needs at least one"
 

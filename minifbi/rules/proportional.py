@@ -5,24 +5,13 @@ layer; c_ij = x_i w_ij contributions; R_j the relevance at the outputs, R_i at t
 y^+ = max(y, 0), y^- = min(y, 0).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from minifbi.arguments import number, refused
-from minifbi.autograd import Tensor
-from minifbi.autograd.functions import relu, where
+from minifbi.autograd import Tensor, where
 from minifbi.layers import Linear, Step
-from minifbi.rules.flow import Book, Flow, share
+from minifbi.rules.flow import Book, Flow, Rule, share, share_out
 from minifbi.rules.linear import LinearMap, signs
-from minifbi.rules.rule import Rule
-
-
-def _bias(step: Step, book: Book | None) -> Tensor | None:
-    """The bias of a layer with weights, where it is asked for."""
-    if book is None or not isinstance(step.layer, Linear) or step.layer.bias is None:
-        return None
-    return LinearMap(step).as_map(step.layer.bias)
 
 
 @dataclass(frozen=True)
@@ -38,15 +27,18 @@ class Zero(Rule):
 
     name = "LRP-0"
     needs_weights = False
+    epsilon = 0.0
 
     def __call__(self, step: Step, flow: Flow, book: Book | None = None) -> Flow:
-        if flow.is_ratio and book is None:  # the ratio is what is shared out; nothing is divided
-            return Flow(step.relevance(flow.values))
-        return Flow(step.relevance(share(flow, step.z, step.z, bias=_bias(step, book), book=book)))
+        s, z = flow.values, step.z
+        if self.epsilon or book is not None or not flow.is_ratio:
+            bias = (*step.parameters, None, None)[1] if isinstance(step.layer, Linear) else None
+            s = share(flow, z, z, self.epsilon, bias=bias, book=book)
+        return Flow(step.relevance(s))  # of LRP-0 the ratio itself: nothing is divided
 
 
 @dataclass(frozen=True)
-class Epsilon(Rule):
+class Epsilon(Zero):
     """LRP-epsilon: a stabiliser absorbs where z is small (Bach et al. 2015).
 
     ::
@@ -63,47 +55,70 @@ class Epsilon(Rule):
 
     epsilon: float = 0.01
     name = "epsilon"
-    needs_weights = False
 
     def __post_init__(self) -> None:
         number("epsilon", self.epsilon, low=0)
 
-    def __call__(self, step: Step, flow: Flow, book: Book | None = None) -> Flow:
-        s = share(flow, step.z, step.z, self.epsilon, bias=_bias(step, book), book=book)
-        return Flow(step.relevance(s))
 
+class BySign(Rule):
+    """Base of the rules that favour contributions of one sign, for inputs of both.
 
-Part = tuple[Flow, Tensor, Tensor, Tensor | None, float]
+    They share out by two sums per output.  One favours what speaks for it, the other what speaks
+    against it.  A rule says how a sum favours a sign (:meth:`favour`), and what is shared
+    out by which sum (:meth:`split`).
 
-
-def _by_sign(step: Step, parts: list[Part], book: Book | None) -> Flow:
-    """Share relevance out by sums that favour one sign, for inputs of both.
-
-    Each part is (flow, V, U, b, fraction): of `flow`, this fraction is shared out in proportion
-    to the summands of sum_i x_i^+ v_ij + x_i^- u_ij + b_j.  V favours what speaks for an output,
-    U what speaks against it: an input that is negative makes of a positive weight a negative
-    contribution, so it is weighted by the other set.  After a ReLU no input is negative, and
-    half of it falls away.
+    An input that is negative makes of a positive weight a negative contribution, so it is
+    weighted by the other sum's weights.  After a ReLU no input is negative, and half of the work
+    falls away.
     """
-    layer, x = LinearMap(step), step.x
-    both = bool((x.data < 0).any())
-    up = relu(x) if both else x
-    ups, downs = [], []
-    for flow, v, u, bias, fraction in parts:
-        total = layer.forward(up, v, bias)
-        if both:
-            total = total + layer.forward(x - up, u)
-        absorbed = None if bias is None else layer.as_map(bias)
-        s = share(flow, step.z, total, bias=absorbed, fraction=fraction, book=book)
-        ups.append(layer.transpose(s, v))
-        if both:
-            downs.append(layer.transpose(s, u))
-    ratio = sum(ups[1:], ups[0])
-    return Flow(where(x.data >= 0, ratio, sum(downs[1:], downs[0])) if both else ratio)
+
+    def favour(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights or biases, changed in favour of the positive ones and of the negative ones.
+
+        Parameters
+        ----------
+        y : Tensor, any shape
+            The layer's weights, or its biases.
+
+        Returns
+        -------
+        tuple of two Tensors, same shape
+            For the sum that favours what speaks for an output, and for the other.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define favour")
+
+    def split(self, step: Step, flow: Flow) -> list[Flow]:
+        """What each of the two sums shares out.
+
+        Parameters
+        ----------
+        step : Step
+            The layer at work.
+        flow : Flow
+            What arrives at ``step.z``.
+
+        Returns
+        -------
+        list of Flow
+            One for each sum; the first alone if nothing is left for the second.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define split")
+
+    def __call__(self, step: Step, flow: Flow, book: Book | None = None) -> Flow:
+        layer, x = LinearMap(step), step.x
+        weights = self.favour(layer.weight)
+        biases = (None, None) if layer.bias is None else self.favour(layer.bias)
+        inputs = signs(x) if bool((x.data < 0).any()) else (x,)
+        carried = []
+        for i, part in enumerate(self.split(step, flow)):
+            summands = list(zip(inputs, (weights[i], weights[1 - i]), strict=False))
+            carried.append(share_out(step, part, summands, biases[i], book))
+        ratios = [sum(both[1:], both[0]) for both in zip(*carried, strict=True)]
+        return Flow(ratios[0] if len(ratios) == 1 else where(x.data >= 0, *ratios))
 
 
 @dataclass(frozen=True)
-class Gamma(Rule):
+class Gamma(BySign):
     """LRP-gamma: favours contributions of the output's own sign (Montavon et al. 2019).
 
     For z_j > 0 ::
@@ -126,22 +141,19 @@ class Gamma(Rule):
     def __post_init__(self) -> None:
         number("gamma", self.gamma, low=0)
 
-    def __call__(self, step: Step, flow: Flow, book: Book | None = None) -> Flow:
-        layer = LinearMap(step)
-        v, u = (layer.weight + part * self.gamma for part in signs(layer.weight))
-        more = less = None
-        if layer.bias is not None:
-            more, less = (layer.bias + part * self.gamma for part in signs(layer.bias))
+    def favour(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        positive, negative = signs(y)
+        return y + positive * self.gamma, y + negative * self.gamma
+
+    def split(self, step: Step, flow: Flow) -> list[Flow]:
         above = step.z.data >= 0
-        parts: list[Part] = [(flow.where(above), v, u, more, 1.0)]
-        below = flow.where(~above)
-        if bool((below.values.data != 0).any()):  # under a ReLU nothing arrives there
-            parts.append((below, u, v, less, 1.0))
-        return _by_sign(step, parts, book)
+        parts = [flow.where(above), flow.where(~above)]
+        # under a ReLU nothing arrives where z < 0
+        return parts if bool((parts[1].values.data != 0).any()) else parts[:1]
 
 
 @dataclass(frozen=True)
-class AlphaBeta(Rule):
+class AlphaBeta(BySign):
     """LRP-alpha-beta: contributions for and against apart (Bach et al. 2015).
 
     ::
@@ -166,18 +178,13 @@ class AlphaBeta(Rule):
     def __post_init__(self) -> None:
         number("beta", self.beta, low=0)
         if not abs(number("alpha", self.alpha) - 1 - self.beta) <= 1e-9:
-            raise refused(
-                "alpha", self.alpha, f"1 + beta, that is {1 + self.beta:g}, to conserve relevance"
-            )
+            raise refused("alpha", self.alpha, f"1 + beta, that is {1 + self.beta:g}")
 
-    def __call__(self, step: Step, flow: Flow, book: Book | None = None) -> Flow:
-        layer = LinearMap(step)
-        v, u = signs(layer.weight)
-        more, less = (None, None) if layer.bias is None else signs(layer.bias)
-        parts: list[Part] = [(flow, v, u, more, self.alpha)]
-        if self.beta:
-            parts.append((flow, u, v, less, -self.beta))
-        return _by_sign(step, parts, book)
+    def favour(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        return signs(y)
+
+    def split(self, step: Step, flow: Flow) -> list[Flow]:
+        return [flow.times(self.alpha), flow.times(-self.beta)] if self.beta else [flow]
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,14 @@ layer; c_ij = x_i w_ij contributions; R_j the relevance at the outputs, R_i at t
 y^+ = max(y, 0), y^- = min(y, 0).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from minifbi.arguments import number
 from minifbi.autograd import Tensor
 from minifbi.errors import DataError
 from minifbi.layers import Step
-from minifbi.rules.flow import Book, Flow, share
+from minifbi.rules.flow import Book, Flow, Rule, share_out
 from minifbi.rules.linear import LinearMap, signs
-from minifbi.rules.rule import Rule
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,8 @@ class WSquare(Rule):
     name = "w-square"
 
     def __call__(self, step: Step, flow: Flow, book: Book | None = None) -> Flow:
-        return _by_weights(step, flow, LinearMap(step).weight ** 2, book)
+        squares = LinearMap(step).weight ** 2
+        return _spread(step, flow, [(_constant(step.x[:1], 1.0), squares)], book)
 
 
 @dataclass(frozen=True)
@@ -52,18 +50,8 @@ class Flat(Rule):
     name = "flat"
 
     def __call__(self, step: Step, flow: Flow, book: Book | None = None) -> Flow:
-        weight = LinearMap(step).weight
-        ones = Tensor(weight.backend.xp.ones_like(weight.data), backend=weight.backend)
-        return _by_weights(step, flow, ones, book)
-
-
-def _by_weights(step: Step, flow: Flow, squares: Tensor, book: Book | None) -> Flow:
-    """R_i = sum_j v_ij / (sum_i' v_i'j) R_j for weights v that are not negative."""
-    layer = LinearMap(step)
-    total = layer.forward(_constant(step.x, 1.0), squares)  # (1, ...): the same for all samples
-    arrived = Flow(flow.relevance(step.z), is_ratio=False)
-    s = share(arrived, step.z, total, book=book)
-    return Flow(layer.transpose(s, squares), is_ratio=False)
+        ones = _constant(LinearMap(step).weight, 1.0)
+        return _spread(step, flow, [(_constant(step.x[:1], 1.0), ones)], book)
 
 
 @dataclass(frozen=True)
@@ -91,28 +79,28 @@ class ZBox(Rule):
         number("high", self.high, above=number("low", self.low))
 
     def __call__(self, step: Step, flow: Flow, book: Book | None = None) -> Flow:
-        layer, x = LinearMap(step), step.x
+        x, weight = step.x, LinearMap(step).weight
         smallest, largest = float(x.data.min(initial=self.low)), float(x.data.max(initial=self.low))
         if smallest < self.low or largest > self.high:
             raise DataError(
-                f"layer {step.name!r}: the z-box rule needs inputs from {self.low:g} to "
-                f"{self.high:g}, got {smallest:g} to {largest:g}; give the rule the bounds of your "
-                "pixels, for example 'z-box:-1,1', or clip them"
+                f"layer {step.name!r}: z-box needs inputs from {self.low:g} to {self.high:g}, got "
+                f"{smallest:g} to {largest:g}; name your bounds, as in 'z-box:-1,1', or clip them"
             )
-        positive, negative = signs(layer.weight)
-        bounds = ((self.low, positive), (self.high, negative))
-        total = layer.forward(x, layer.weight)
-        for bound, weight in bounds:
-            total = total - layer.forward(_constant(x, bound), weight)
-        arrived = Flow(flow.relevance(step.z), is_ratio=False)
-        s = share(arrived, step.z, total, book=book)
-        relevance = x * layer.transpose(s, layer.weight)
-        for bound, weight in bounds:
-            if bound:
-                relevance = relevance - layer.transpose(s, weight) * bound
-        return Flow(relevance, is_ratio=False)
+        bounds = zip((self.low, self.high), signs(weight), strict=True)
+        below = [(_constant(x[:1], -bound), part) for bound, part in bounds if bound]
+        return _spread(step, flow, [(x, weight), *below], book)
 
 
-def _constant(x: Tensor, value: float) -> Tensor:
-    """One sample of x's shape, all entries `value`."""
-    return Tensor(x.backend.xp.full_like(x.data[:1], value), backend=x.backend)
+def _spread(
+    step: Step, flow: Flow, summands: list[tuple[Tensor, Tensor]], book: Book | None
+) -> Flow:
+    """The relevance itself, shared out by the summands of :func:`minifbi.rules.flow.share_out`."""
+    arrived = Flow(flow.relevance(step.z), is_ratio=False)
+    carried = share_out(step, arrived, summands, book=book)
+    shares = [x * c for (x, _), c in zip(summands, carried, strict=True)]
+    return Flow(sum(shares[1:], shares[0]), is_ratio=False)
+
+
+def _constant(like: Tensor, value: float) -> Tensor:
+    """A constant of the shape of a tensor, all entries `value`."""
+    return Tensor(like.backend.xp.full_like(like.data, value), backend=like.backend)

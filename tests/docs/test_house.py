@@ -14,7 +14,12 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "house.md"
 if not PAGE.exists():
     pytest.skip("installed without docs", allow_module_level=True)
-SHARED = {"minifbi.errors", "minifbi.arguments", "minifbi.text"}  # the page leaves them out
+SHARED = {
+    "minifbi.errors",
+    "minifbi.arguments",
+    "minifbi.text",
+    "minifbi.switch",
+}  # the page leaves them out
 
 
 def sources() -> dict[str, str]:

@@ -14,10 +14,13 @@ from minifbi.autograd import Tensor, check_gradients
 from minifbi.fusion import ConvBlock
 from minifbi.layers import (
     AvgPool2d,
+    BatchNorm2d,
     Conv2d,
     Dense,
     Dropout,
     Flatten,
+    GlobalAvgPool2d,
+    LeakyReLU,
     MaxPool2d,
     ReLU,
     Sequential,
@@ -28,6 +31,8 @@ OPTIONS = {"rng": 1, "dtype": np.float64}
 # Square weights and a padding, so that a forgotten transpose or a shift still has the right shape.
 LAYERS = {
     "AvgPool2d": (lambda: AvgPool2d(3, 2, 1), IMAGES),
+    # in training mode the relevance pass has an influence on x; test_batchnorm.py checks that
+    "BatchNorm2d": (lambda: BatchNorm2d(2, dtype=np.float64).eval(), IMAGES),
     "Conv2d": (lambda: Conv2d(2, 2, 3, padding=1, **OPTIONS), IMAGES),
     "ConvBlock": (
         lambda: ConvBlock(Conv2d(2, 2, 3, padding=1, **OPTIONS), ("pool", MaxPool2d(2))),
@@ -36,6 +41,8 @@ LAYERS = {
     "Dense": (lambda: Dense(5, 5, **OPTIONS), (3, 5)),
     "Dropout": (lambda: Dropout(0.4, rng=3), IMAGES),
     "Flatten": (Flatten, IMAGES),
+    "GlobalAvgPool2d": (GlobalAvgPool2d, IMAGES),
+    "LeakyReLU": (lambda: LeakyReLU(0.1), IMAGES),
     "MaxPool2d": (lambda: MaxPool2d(3, 2, 1), IMAGES),
     "ReLU": (ReLU, IMAGES),
 }
@@ -133,6 +140,7 @@ OF_KIND = {
     },
     "Dense": {"missing transpose": other_weight(lambda w: w.T.copy())},
     "MaxPool2d": {"wrong winner": on_saved(other_winner)},
+    "LeakyReLU": {"forgotten slope": on_saved(no_gate)},
     "ReLU": {"forgotten gate": on_saved(no_gate)},
     "Dropout": {"forgotten gate": on_saved(no_gate)},
 }
@@ -151,6 +159,8 @@ def faults_of(kind, method):
     if kind == "Dense":
         faults.pop("off by one")  # it has no place to be off from
         faults["units moved by one"] = shifted_padding
+    if kind == "GlobalAvgPool2d":
+        faults.pop("off by one")  # all pixels of a map get the same
     if method == "backward" and weights:
         faults["sign of the bias's"] = on_result(lambda a: -a, 2)
     return faults

@@ -23,7 +23,6 @@ from minifbi.autograd import (
     record,
     softmax,
 )
-from minifbi.autograd.classification import class_indices
 from minifbi.backends import get_backend
 from minifbi.backends.numpy_backend import NumpyBackend
 from minifbi.errors import (
@@ -250,12 +249,12 @@ def test_a_pool_inside_a_block_says_what_it_got():
 def test_labels_that_are_on_a_device_already():
     device = Device()
     there = np.arange(6)[1:4]
-    assert class_indices(device, there, 3, 4) is there
+    assert device.labels(there, 3, 4) is there
     for wrong in (there[:2], np.arange(9.0)[1:4], np.arange(9).reshape(3, 3)[:, :1]):
         with pytest.raises(ShapeError, match="one per image"):
-            class_indices(device, wrong, 3, 4)
+            device.labels(wrong, 3, 4)
     with pytest.raises(ShapeError, match="outside"):  # from the host: all of it is checked
-        class_indices(device, [0, 1, 9], 3, 4)
+        device.labels([0, 1, 9], 3, 4)
 
 
 def test_images_that_are_on_a_device_already():

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import math
 import pkgutil
@@ -21,11 +22,14 @@ from minifbi.backends import get_backend, output_size
 from minifbi.fusion import ConvBlock
 from minifbi.layers import (
     AvgPool2d,
+    BatchNorm2d,
     Conv2d,
     Dense,
     Dropout,
     Flatten,
+    GlobalAvgPool2d,
     Layer,
+    LeakyReLU,
     MaxPool2d,
     ReLU,
     Residual,
@@ -138,6 +142,20 @@ def without_weights(build: Callable[[], Layer]) -> Callable[[Any, bool], Case]:
     return case
 
 
+class _Frozen(BatchNorm2d):
+    """In evaluation mode whatever happens: each sample by itself, and nothing is rounded."""
+
+    def train(self, mode: bool = True) -> BatchNorm2d:
+        return super().train(False)
+
+
+def batchnorm(draw: Any, bias: bool) -> Case:
+    """Its affine map; the statistics of a batch are for test_batchnorm.py."""
+    channels = draw(st.integers(1, 3))
+    build = functools.partial(_Frozen, channels, eps=0)
+    return Case(lambda b, d: build(backend=b, dtype=d).eval(), (channels, *draw(_pairs(1, 6))))
+
+
 def chain(draw: Any, bias: bool) -> Case:
     """Every kind once, the outer two in a chain inside a chain."""
     size = draw(_pairs(4, 7))
@@ -173,11 +191,14 @@ def residual(draw: Any, bias: bool) -> Case:
 
 GEOMETRIES: dict[str, Callable[[Any, bool], Case]] = {
     "AvgPool2d": pooling(AvgPool2d),
+    "BatchNorm2d": batchnorm,
     "Conv2d": conv,
     "ConvBlock": block,
     "Dense": dense,
     "Dropout": without_weights(lambda: Dropout(0.5, rng=3)),
     "Flatten": without_weights(Flatten),
+    "GlobalAvgPool2d": without_weights(GlobalAvgPool2d),
+    "LeakyReLU": without_weights(lambda: LeakyReLU(0.25)),
     "MaxPool2d": pooling(MaxPool2d),
     "ReLU": without_weights(ReLU),
     "Residual": residual,

@@ -16,6 +16,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 grading = pytest.importorskip("grading", reason="installed without tutorials")
 grade = pytest.importorskip("grade", reason="installed without tutorials")
+tables = pytest.importorskip("tables", reason="installed without tutorials")
 pytest.importorskip("IPython")
 
 TUTORIALS = Path(__file__).parents[2] / "tutorials"
@@ -68,7 +69,8 @@ def small(tmp_path_factory):
 
 def graded(small, path, **limits):
     """The marks of one notebook, by exercise."""
-    (submission,) = grading.collect(path.parent.parent, grading.tutorials_in(small))
+    found = grading.collect(path.parent.parent, grading.tutorials_in(small))
+    (submission,) = (s for s in found if s.tutorial is not None)
     grading.grade(submission, grading.Limits(**limits), small, threads=1)
     assert [mark.exercise for mark in submission.marks] == list(NAMES)
     return submission, {mark.exercise: mark for mark in submission.marks}
@@ -175,7 +177,67 @@ def test_checks_that_were_tampered_with(small, tmp_path):
     assert submission.points == 0
 
 
+REPLACE = {
+    "the check": "import checks.tutorial_90 as c\nfrom checks import Verdict\n"
+    "for name in ('double', 'square', 'half'):\n"
+    "    setattr(c, name, lambda answer: Verdict(True, 'all mine'))",
+    "what checks are made of": "import checks, checks.tutorial_90 as c\n"
+    "checks.equal = checks.values = checks.function = c.function = "
+    "lambda *a, **k: checks.Verdict(True, 'all mine')",
+    "the verdict": "import checks\nchecks.Verdict.ok = True\n"
+    "checks.Verdict.__init__ = lambda self, *a: object.__setattr__(self, 'message', 'all mine')",
+    "code": "import checks.tutorial_90 as c\n"
+    "def fake(answer):\n    import checks\n    return checks.Verdict(True, 'all mine')\n"
+    "c.double.__code__ = c.square.__code__ = c.half.__code__ = fake.__code__",
+    "numpy": "import numpy as np\nnp.allclose = lambda *a, **k: True",
+    "a builtin": "import builtins\nbuiltins.bool = lambda *a: True",
+    "the report": "import json\nold = json.dumps\n"
+    "json.dumps = lambda entry: old({**entry, 'passed': True, 'message': 'all mine'})",
+}
+
+
+@pytest.mark.parametrize("what", REPLACE)
+def test_what_a_cell_replaces_is_put_back_for_grading(small, tmp_path, what):
+    cells = [REPLACE[what], *cells_with(double=answer("double", "3 * x")), "later = np.allclose"]
+    cells.insert(0, "import numpy as np")
+    submission, marks = graded(small, write(tmp_path / "kim" / "90_small.ipynb", cells))
+    assert [mark.passed for mark in marks.values()] == [False, True, True], submission
+    assert "all mine" not in str(marks)
+    assert submission.problem == ""
+
+
+def test_the_notebook_gets_its_own_world_back(small, tmp_path):
+    note = tmp_path / "note.txt"
+    cells = [
+        "import numpy as np\nnp.mine = 1\nnp.allclose = 2",
+        *cells_with(),
+        f"open({str(note)!r}, 'w').write(f'{{np.mine}} {{np.allclose}}')",
+    ]
+    submission, _ = graded(small, write(tmp_path / "in" / "lea" / "90_small.ipynb", cells))
+    assert submission.points == 3
+    assert note.read_text(encoding="utf-8") == "1 2"
+
+
 # ---- whose and what ----------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("path", "student", "identifier"),
+    [
+        ("Anna Mai_123_assignsubmission_file/90_small.ipynb", "Anna Mai", "123"),
+        ("Anna Mai_123_assignsubmission_file_/x/y.ipynb", "Anna Mai", "123"),
+        ("Anna Mai_123_assignsubmission_file_90_small.ipynb", "Anna Mai", "123"),
+        ("Müller Anna_123_file_/a.ipynb", "Müller Anna", "123"),
+        ("maianna_LATE_77_4567_90_small-1.ipynb", "maianna", "77"),
+        ("maianna_77_4567_90_small.ipynb", "maianna", "77"),
+        ("anna_90_small.ipynb", "anna", ""),
+        ("anna_mai/essay_1_2.ipynb", "anna_mai", ""),
+        ("gina.docx", "gina", ""),
+    ],
+)
+def test_names_that_platforms_give(tmp_path, path, student, identifier):
+    write(tmp_path / path, [])
+    assert grading.student_of(tmp_path / path, tmp_path, ["90_small"]) == (student, identifier)
+
+
 def test_what_is_collected(small, tmp_path):
     ours = grading.tutorials_in(small)
     write(tmp_path / "Müller Anna_123_file_" / "90_small (1).ipynb", cells_with())
@@ -184,19 +246,26 @@ def test_what_is_collected(small, tmp_path):
     write(tmp_path / "dora" / "poem.ipynb", ["'roses are red'"])
     write(tmp_path / "dora" / ".ipynb_checkpoints" / "90_small.ipynb", cells_with())
     (tmp_path / "emil").mkdir()
+    (tmp_path / "gina.docx").write_bytes(b"PK")
+    (tmp_path / "carl" / "plot.png").write_bytes(b"PNG")
+    (tmp_path / ".DS_Store").write_bytes(b"")
     texts = ["", "hello", "[]", "42", '{"cells": 3}', '{"nbformat": 4, "cells": [{}]}']
     for number, text in enumerate(texts):
         (tmp_path / f"broken{number}_90_small.ipynb").write_text(text, encoding="utf-8")
     (tmp_path / "binary_90_small.ipynb").write_bytes(bytes(range(256)))
     found = {s.student: s for s in grading.collect(tmp_path, ours)}
     broken = [f"broken{n}" for n in range(len(texts))]
-    names = ["Müller Anna_123_file_", "ben", "carl", "dora", "emil", "binary", *broken]
+    names = ["Müller Anna", "ben", "carl", "dora", "emil", "gina", "binary", *broken]
     assert sorted(found) == sorted(names)
-    for name in ("Müller Anna_123_file_", "ben", "carl"):
+    files = [s.path.name for s in grading.collect(tmp_path, ours) if s.student == "carl"]
+    assert files == ["my work.ipynb", "plot.png"]
+    found["carl"] = next(s for s in grading.collect(tmp_path, ours) if "my work" in s.path.name)
+    assert found["gina"].problem == "not a notebook (.docx); expected .ipynb"
+    for name in ("Müller Anna", "ben", "carl"):
         assert found[name].tutorial.stem == "90_small"
         assert found[name].problem == ""
     assert "none of the tutorials" in found["dora"].problem
-    assert found["emil"].problem == "no notebook in this folder"
+    assert found["emil"].problem == "nothing in this folder"
     for name in ("binary", *broken):
         assert found[name].problem.startswith("not a notebook"), name
         grading.grade(found[name], tutorials=small)
@@ -217,19 +286,57 @@ def test_tables(tmp_path):
         marked("anna", 3),  # handed in twice: the better one counts
         marked("anna", 4, second),
         marked("=cmd()", 0, message="-1 is\nwrong"),
-        grading.Submission("emil", Path("emil"), problem="no notebook in this folder"),
+        grading.Submission("emil", Path("emil"), problem="nothing in this folder"),
     ]
-    rows = grade.grades(found)
-    assert rows[0] == ["student", f"{FIRST} (of 4)", f"{second.stem} (of 4)", "points"]
-    assert rows[1:] == [["=cmd()", "0", "", "0"], ["anna", "3", "4", "7"], ["emil", "", "", "0"]]
-    assert grade.as_text(rows).splitlines()[0].split("  ")[0] == "student"
-    assert "01 of 4  02 of 4  points" in grade.as_text(rows)
-    grade.write_csv(tmp_path / "details.csv", grade.details(found))
+    who, counted = tables.students(found), tables.counting(found)
+    rows = tables.grades(who, counted)
+    head = ["student", "identifier", f"{FIRST} (of 4)", f"{second.stem} (of 4)"]
+    assert rows[0] == [*head, "points", "of", "percent"]
+    assert rows[1:] == [
+        ["=cmd()", "", "0", "", "0", "8", "0.0"],
+        ["anna", "", "3", "4", "7", "8", "87.5"],
+        ["emil", "", "", "", "0", "8", "0.0"],
+    ]
+    assert tables.grades(who, [second])[2] == ["anna", "", "4", "4", "4", "100.0"]
+    assert tables.as_text(rows).splitlines()[0].split("  ")[0] == "student"
+    assert "01 of 4  02 of 4  points  of  percent" in tables.as_text(rows)
+    tables.write_csv(tmp_path / "details.csv", tables.details(found))
     with (tmp_path / "details.csv").open(encoding="utf-8-sig", newline="") as file:
         read = list(csv.DictReader(file))
     assert len(read) == 4 * 4 + 1
     assert (read[12]["student"], read[12]["message"]) == ("'=cmd()", "'-1 is wrong")
-    assert (read[-1]["student"], read[-1]["message"]) == ("emil", "no notebook in this folder")
+    assert (read[-1]["student"], read[-1]["message"]) == ("emil", "nothing in this folder")
+
+
+def test_two_students_of_one_name_and_what_moodle_reads(tmp_path):
+    found = []
+    for number, passed in ((7, 1), (8, 4)):
+        submission = marked("Anna Mai", passed)
+        submission.identifier = str(number)
+        submission.path = tmp_path / f"Anna Mai_{number}_assignsubmission_file" / "a.ipynb"
+        found.append(submission)
+    found.append(marked("ben", 2))
+    found[-1].path = tmp_path / "ben.ipynb"
+    who, counted = tables.students(found), tables.counting(found)
+    assert [(s.name, s.identifier, s.points) for s in who] == [
+        ("Anna Mai", "7", 1),
+        ("Anna Mai", "8", 4),
+        ("ben", "", 2),
+    ]
+    assert tables.moodle(who, counted, 10) == [
+        ["Identifier", "Full name", "Grade", "Maximum Grade", "Feedback comments"],
+        ["Participant 7", "Anna Mai", "2.50", "10.00", "1 of 4 exercises"],
+        ["Participant 8", "Anna Mai", "10.00", "10.00", "4 of 4 exercises"],
+    ]
+    for submission in found:
+        write(submission.path, [])
+    tables.write_feedback(tmp_path / "out", who, tmp_path)
+    pages = sorted(p.relative_to(tmp_path / "out").as_posix() for p in tmp_path.rglob("*.md"))
+    folders = ["Anna Mai_7_assignsubmission_file", "Anna Mai_8_assignsubmission_file", "ben"]
+    assert pages == [f"{folder}/feedback.md" for folder in folders]
+    text = (tmp_path / "out" / "ben" / "feedback.md").read_text(encoding="utf-8")
+    assert f"## {FIRST}: 2 of 4 exercises" in text
+    assert text.count(": passed.") == text.count(": not yet.") == 2
 
 
 # ---- our own notebooks -------------------------------------------------------------------
@@ -272,8 +379,8 @@ def test_the_command_and_one_right_answer(tmp_path):
     assert "grow or shrink" in done.stdout
     with (tmp_path / "out" / "grades.csv").open(encoding="utf-8-sig", newline="") as file:
         assert list(csv.reader(file)) == [
-            ["student", f"{FIRST} (of 4)", "points"],
-            ["gina", "1", "1"],
+            ["student", "identifier", f"{FIRST} (of 4)", "points", "of", "percent"],
+            ["gina", "", "1", "1", "4", "25.0"],
         ]
 
 
@@ -309,7 +416,11 @@ def test_the_handout_stands_alone(tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
-    [(["nowhere"], "is no folder"), ([".", "--jobs", "0"], "--jobs must be above 0")],
+    [
+        (["nowhere"], "is no folder"),
+        ([".", "--jobs", "0"], "--jobs must be above 0"),
+        ([".", "--max-grade", "-1"], "--max-grade must be above 0"),
+    ],
 )
 def test_wrong_arguments(arguments, says, capsys):
     with pytest.raises(SystemExit):
@@ -320,4 +431,4 @@ def test_wrong_arguments(arguments, says, capsys):
 def test_nothing_to_grade(tmp_path, capsys):
     with pytest.raises(SystemExit):
         grade.main([str(tmp_path)])
-    assert "there are no notebooks" in capsys.readouterr().err
+    assert "there is nothing to grade" in capsys.readouterr().err

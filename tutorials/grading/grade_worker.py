@@ -1,11 +1,12 @@
 """Runs one student's notebook and grades its exercises: the process that grade.py starts.
 
-It reads a job (JSON) from its standard input and appends what it finds to a file, one JSON object a
-line, at once: what was graded stays graded if a later cell kills the process.  Cells run in an
+It reads a job (JSON) from its standard input and appends what it finds to a file, one JSON object
+per line, at once: what was graded stays graded if a later cell kills the process.  Cells run in an
 IPython shell without a kernel, so that the process is all that there is to end.
 
 An exercise is graded where the student's cell calls its check, with the call of *our* notebook and
-with *our* checks, whatever the cell in the student's notebook says.
+with *our* checks, whatever the cell in the student's notebook says, and whatever it has replaced
+(guard.py).
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import sys
 import warnings
 from collections.abc import Iterator
 from typing import Any
+
+from guard import Guard
 
 AGAIN = 2.0  # seconds until the alarm rings again, if somebody caught it
 
@@ -142,33 +145,36 @@ def main() -> None:
     sys.path.insert(0, job["tutorials"])
     check = importlib.import_module(f"checks.{job['module']}")
     shell, seconds = make_shell(), job["cell_seconds"]
+    guard = Guard()
     todo = {e["name"]: e["call"] for e in job["exercises"]}
     passed: set[str] = set()
     called: set[str] = set()
 
     for number, source in enumerate(job["cells"], start=1):
-        here = [n for n in todo if re.search(rf"\bcheck\s*\.\s*{n}\s*\(", source)]
-        say(cell=number)
+        with guard.restored():
+            say(cell=number)
         error = run_cell(shell, source, seconds)
-        stopped = "" if error is None else describe(error, seconds)
-        if stopped:
-            say(cell=number, stopped=stopped)
-        for name in here:
-            called.add(name)
-            if name in passed:
-                continue
-            if isinstance(error, TimeUp):
-                ok, message = False, f"its cell {stopped.removeprefix('it ')}."
-            else:
-                ok, message = grade(todo[name], shell.user_ns, check, stopped, seconds)
-            passed |= {name} if ok else set()
-            say(exercise=name, passed=ok, message=message)
+        with guard.restored():
+            stopped = "" if error is None else describe(error, seconds)
+            if stopped:
+                say(cell=number, stopped=stopped)
+            for name in [n for n in todo if re.search(rf"\bcheck\s*\.\s*{n}\s*\(", source)]:
+                called.add(name)
+                if name in passed:
+                    continue
+                if isinstance(error, TimeUp):
+                    ok, message = False, f"its cell {stopped.removeprefix('it ')}."
+                else:
+                    ok, message = grade(todo[name], shell.user_ns, check, stopped, seconds)
+                passed |= {name} if ok else set()
+                say(exercise=name, passed=ok, message=message)
 
-    for name in todo:
-        if name not in called:  # the student's notebook has lost its check
-            ok, message = grade(todo[name], shell.user_ns, check, "", seconds)
-            say(exercise=name, passed=ok, message=message)
-    say(finished=True)
+    with guard.restored():
+        for name in todo:
+            if name not in called:  # the student's notebook has lost its check
+                ok, message = grade(todo[name], shell.user_ns, check, "", seconds)
+                say(exercise=name, passed=ok, message=message)
+        say(finished=True)
     report.flush()
     os._exit(0)  # whatever threads are left
 

@@ -32,7 +32,16 @@ WORKER = HERE / "grade_worker.py"
 IMPORT = re.compile(r"^\s*from\s+checks\s+import\s+(tutorial_\w+)", re.MULTILINE)
 LARGEST = 50 * 2**20  # bytes of a notebook
 NOT_REACHED = "not reached"  # how the message of an exercise begins that was not graded
-IGNORED = {".ipynb_checkpoints", "__MACOSX", "__pycache__"}
+IGNORED = {".ipynb_checkpoints", "__MACOSX", "__pycache__", "Thumbs.db", "desktop.ini"}
+# How learning platforms name what they hand out: the student, a number, and the student's own name
+# for the file.  Moodle: "Anna Mai_123_assignsubmission_file_04.ipynb", or a folder without the
+# last part; Canvas: "maianna_LATE_123_456_04.ipynb".
+PLATFORMS = (
+    re.compile(
+        r"(?P<student>.+?)_(?P<identifier>\d+)_(assignsubmission_)?(file|onlinetext)_?(?P<own>.*)"
+    ),
+    re.compile(r"(?P<student>[^_]+)_(LATE_)?(?P<identifier>\d+)_\d+_(?P<own>.+)"),
+)
 
 
 @dataclass(frozen=True)
@@ -63,11 +72,12 @@ class Mark:
 
 @dataclass
 class Submission:
-    """One student's notebook.
+    """A file that a student handed in: a notebook, or what should have been one.
 
     Attributes
     ----------
     student : str
+        The name, from that of the folder or the file.
     path : Path
     tutorial : Tutorial or None
         None where it is not one of ours.
@@ -80,6 +90,9 @@ class Submission:
     stopped : dict of int to str
         Code cells (from 1) that ended with an error, and the error.
     seconds : float
+        How long the notebook ran.
+    identifier : str
+        The student's number on the learning platform; empty if the names do not say it.
     """
 
     student: str
@@ -90,6 +103,7 @@ class Submission:
     marks: list[Mark] = field(default_factory=list)
     stopped: dict[int, str] = field(default_factory=dict)
     seconds: float = 0.0
+    identifier: str = ""
 
     @property
     def points(self) -> int:
@@ -162,26 +176,38 @@ def belongs_to(path: Path, cells: Sequence[str], ours: dict[str, Tutorial]) -> T
     return next((t for t in ours.values() if t.stem in path.stem), None)
 
 
-def student_of(path: Path, folder: Path, stems: Sequence[str]) -> str:
-    """Who wrote it: the folder below `folder`, else what the name says beside the tutorial."""
+def student_of(path: Path, folder: Path, stems: Sequence[str]) -> tuple[str, str]:
+    """Who wrote it, and the platform's number: by the folder below `folder`, else by the name."""
     inside = path.relative_to(folder).parts
-    if len(inside) > 1:
-        return inside[0]
-    name = path.stem
-    for stem in stems:
+    alone = len(inside) == 1 and not path.is_dir()
+    name = path.stem if alone else inside[0]
+    for platform in PLATFORMS:
+        if match := platform.fullmatch(name):
+            return match["student"].strip(), match["identifier"]
+    for stem in stems if alone else ():
         name = name.replace(stem, "")
-    return name.strip(" _-.") or path.stem
+    return name.strip(" _-.") or path.stem, ""
 
 
 def collect(folder: Path, ours: dict[str, Tutorial]) -> list[Submission]:
-    """All notebooks below a folder, not run yet; folders without any, too."""
-    found = []
+    """Every file below a folder, not run yet, and folders without any.
+
+    What is no notebook is listed with its problem, so that nobody who handed something in is
+    missing from the tables.
+    """
+    found, seen = [], set()
     stems = [tutorial.stem for tutorial in ours.values()]
-    for path in sorted(folder.rglob("*.ipynb")):
+    for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
-        if not path.is_file() or IGNORED & set(parts) or path.name.startswith("."):
+        if not path.is_file() or IGNORED & set(parts) or any(p.startswith(".") for p in parts):
             continue
-        submission = Submission(student_of(path, folder, stems), path)
+        seen.add(parts[0])
+        student, identifier = student_of(path, folder, stems)
+        submission = Submission(student, path, identifier=identifier)
+        if path.suffix.lower() != ".ipynb":
+            submission.problem = f"not a notebook ({path.suffix or 'no ending'}); expected .ipynb"
+            found.append(submission)
+            continue
         try:
             submission.cells = code_of(path)
         except (ValueError, OSError) as error:
@@ -190,10 +216,11 @@ def collect(folder: Path, ours: dict[str, Tutorial]) -> list[Submission]:
         if submission.tutorial is None and not submission.problem:
             submission.problem = "none of the tutorials: it imports no checks, and has another name"
         found.append(submission)
-    known = {submission.student for submission in found}
     for path in sorted(folder.iterdir()):
-        if path.is_dir() and path.name not in known | IGNORED and not path.name.startswith("."):
-            found.append(Submission(path.name, path, problem="no notebook in this folder"))
+        if path.is_dir() and path.name not in seen | IGNORED and not path.name.startswith("."):
+            student, identifier = student_of(path, folder, stems)
+            problem = "nothing in this folder"
+            found.append(Submission(student, path, problem=problem, identifier=identifier))
     return found
 
 

@@ -144,3 +144,43 @@ def adam(
     for piece in numba.prange((p.shape[0] + PIECE - 1) // PIECE):
         part = slice(piece * PIECE, min((piece + 1) * PIECE, p.shape[0]))
         _piece_adam(p[part], g[part], mean[part], square[part], numbers, out[part])
+
+
+# ---- one number per channel ------------------------------------------------------------------
+@jit
+def _piece_scale_shift(x: Array, scale: float, shift: float, out: Array) -> None:
+    for i in range(x.shape[0]):
+        out[i] = x[i] * scale + shift
+
+
+@Kernel
+def scale_shift(x: Array, scale: Array, shift: Array, out: Array) -> None:
+    """x (C, size) times `scale` (C,) plus `shift` (C,)."""
+    channels, size = x.shape
+    pieces = (size + PIECE - 1) // PIECE
+    for item in numba.prange(channels * pieces):
+        c = item // pieces
+        begin = item % pieces * PIECE
+        part = slice(begin, min(begin + PIECE, size))
+        _piece_scale_shift(x[c, part], scale[c], shift[c], out[c, part])
+
+
+@jit(reorder=True)
+def _piece_sums(g: Array, x: Array) -> tuple[float, float]:
+    total, product = g.dtype.type(0), g.dtype.type(0)
+    for i in range(g.shape[0]):
+        total += g[i]
+        product += g[i] * x[i]
+    return total, product
+
+
+@Kernel
+def channel_sums(g: Array, x: Array, sums: Array) -> None:
+    """Sums of g and of g * x over each piece of a channel of (C, size), into (C, pieces, 2)."""
+    channels, pieces, _ = sums.shape
+    size = g.shape[1]
+    for item in numba.prange(channels * pieces):
+        c = item // pieces
+        p = item % pieces
+        part = slice(p * PIECE, min((p + 1) * PIECE, size))
+        sums[c, p, 0], sums[c, p, 1] = _piece_sums(g[c, part], x[c, part])
