@@ -21,6 +21,70 @@ from minifbi.errors import CheckpointError, ConfigError, ShapeError
 T = TypeVar("T")
 
 
+def build(what: str, text: str, builders: Mapping[str, Callable[..., T]], **options: Any) -> T:
+    """Build what a text names, such as "epsilon:0.05": a name, and its options after a colon.
+
+    Parameters
+    ----------
+    what : str
+        What the message calls it, such as "rule".
+    text : str
+        The name alone, or "NAME:VALUE,NAME=VALUE,...".  A value is read as the type of the
+        option's default.
+    builders : mapping of str to callable
+        By name, what builds it from its options, all of which have defaults.
+    **options
+        The options by name instead.
+
+    Returns
+    -------
+    object
+        What the callable returns.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such name, or the options do not fit it.
+    """
+    name, colon, written = text.partition(":")
+    if name not in builders:
+        raise ConfigError(f"{what} {text!r}: expected one of {', '.join(builders)}")
+    takes = inspect.signature(builders[name]).parameters
+    try:
+        values: dict[str, Any] = {}
+        for place, word in enumerate(written.split(",") if colon else []):
+            key, named, value = word.rpartition("=")
+            key = key.strip() if named else list(takes)[place]
+            if key in values or key in options:
+                raise TypeError(f"{key} twice")
+            values[key] = _read(takes[key], value.strip())
+        return builders[name](**values, **options)
+    except ConfigError:  # a ValueError too: the options fit, but one of them is out of range
+        raise
+    except (LookupError, TypeError, ValueError):
+        given = f"{written!r} {options or ''}".strip()
+        expected = ", ".join(f"{key} ({_shown(p.default)})" for key, p in takes.items())
+        raise ConfigError(
+            f"{what} {name!r} got {given}; expected {expected or 'no numbers'}"
+        ) from None
+
+
+def _read(option: inspect.Parameter, text: str) -> Any:
+    """A written option in the type of its default; an option that is Any may be a word too."""
+    if isinstance(option.default, (int, str)):
+        return type(option.default)(text)
+    try:
+        return float(text)
+    except ValueError:
+        if option.annotation not in (Any, "Any"):
+            raise
+        return text
+
+
+def _shown(default: Any) -> str:
+    return f"{default:g}" if isinstance(default, (int, float)) else str(default)
+
+
 def whole(name: str, value: Any, least: int | None = None, most: int | None = None) -> int:
     """Return `value` as an int, from `least` to `most`.
 
@@ -121,45 +185,6 @@ def choice(name: str, value: Any, allowed: Collection[str]) -> str:
     if isinstance(value, str) and value in allowed:
         return value
     raise refused(name, value, f"one of {', '.join(allowed)}")
-
-
-def build(what: str, text: str, builders: Mapping[str, Callable[..., T]], **options: Any) -> T:
-    """Build what a text names, such as "epsilon:0.05": a name, and its numbers after a colon.
-
-    Parameters
-    ----------
-    what : str
-        What the message calls it, such as "rule".
-    text : str
-        The name alone, or "NAME:NUMBER,NUMBER".
-    builders : mapping of str to callable
-        By name, what builds it from its numbers, all of which have defaults.
-    **options
-        The numbers by name instead.
-
-    Returns
-    -------
-    object
-        What the callable returns.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such name, or the numbers do not fit it.
-    """
-    name, colon, numbers = text.partition(":")
-    if name not in builders:
-        raise ConfigError(f"{what} {text!r}: expected one of {', '.join(builders)}")
-    try:
-        values = [float(number) for number in numbers.split(",")] if colon else []
-        return builders[name](*values, **options)
-    except ConfigError:  # a ValueError too: the right number of numbers, one of them out of range
-        raise
-    except (TypeError, ValueError):
-        given = f"{numbers!r} {options or ''}".strip()
-        takes = inspect.signature(builders[name]).parameters.values()
-        expected = ", ".join(f"{p.name} ({p.default:g})" for p in takes) or "no numbers"
-        raise ConfigError(f"{what} {name!r} got {given}; expected {expected}") from None
 
 
 def pair(name: str, value: Any, least: int | None = None) -> tuple[int, int]:

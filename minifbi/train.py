@@ -93,6 +93,20 @@ def build_parser() -> Parser:
         default=default.bias,
         help="whether the layers have biases",
     )
+    group.add_argument(
+        "--weights",
+        metavar="FILE",
+        default=argparse.SUPPRESS,
+        help="start from these weights: a .safetensors or .npz file, or the folder or a checkpoint "
+        "of a run (default: random weights)",
+    )
+    group.add_argument(
+        "--weights-skip",
+        metavar="LAYER,...",
+        default=argparse.SUPPRESS,
+        help="layers that start with random weights all the same, such as the last one for "
+        "other classes",
+    )
 
     group = parser.add_argument_group("computation")
     group.add_argument(

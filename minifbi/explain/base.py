@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from minifbi.arguments import labels_of
 from minifbi.autograd import no_grad
 from minifbi.errors import ConfigError, DataError, ShapeError
-from minifbi.fbi import forward_pass, start_ratio
+from minifbi.explain.targets import Target, as_target
+from minifbi.fbi import forward_pass
 from minifbi.fusion import fold_batchnorm, fuse
-from minifbi.layers import Layer
+from minifbi.layers import Layer, Step
 from minifbi.layers.base import evaluating
-from minifbi.rules import Composite, get_rule, walk
+from minifbi.rules import Composite, Passage, get_rule, walk
 
 Floats = NDArray[Any]
 
@@ -24,14 +25,14 @@ BATCH_SIZE = 256
 
 
 class Explainer(ABC):
-    """Attributes the logit of a class to the pixels of an image.
+    """Attributes what is explained, such as the logit of a class, to the pixels of an image.
 
     Plain NumPy in and out.  The model is in evaluation mode during the call, and neither a tape
     nor a gradient is left behind.
     """
 
-    def __call__(self, model: Layer, images: Any, classes: Any) -> Floats:
-        """Explain a class for each image.
+    def __call__(self, model: Layer, images: Any, target: Any) -> Floats:
+        """Explain a target for each image.
 
         Parameters
         ----------
@@ -39,32 +40,39 @@ class Explainer(ABC):
             A network that takes images and returns logits (N, F).
         images : float array, shape (N, C, H, W)
             Pixels in [0, 1].
-        classes : int, or array of int, shape (N,)
-            Whose logit is explained, for each image or for all.
+        target : int, array of int of shape (N,), Target, or callable
+            What is explained: a class for all images, one per image, or a
+            :class:`~minifbi.explain.Target` such as ``Difference(4, 9)``.  A callable is a
+            function of the logits, see :class:`~minifbi.explain.Output`.
 
         Returns
         -------
         ndarray, shape (N, C, H, W)
-            Signed, in units of the logit, and in the model's dtype: above 0 what speaks for the
+            Signed, in units of the target, and in the model's dtype: above 0 what speaks for the
             class, below 0 what speaks against it.  (For ``gradient`` and ``smoothgrad`` in
             units of the logit per unit of the pixel.)
 
         Raises
         ------
-        ShapeError, DataError
-            If images or classes do not fit; the message says how.
+        ConfigError, ShapeError, DataError
+            If images or target do not fit; the message says how.
         """
         pixels = check_batch(images, model.dtype)
-        chosen = check_classes(classes, len(pixels))
+        whole = as_target(target, len(pixels))
         found = np.zeros_like(pixels)
         with evaluating(model), no_grad():
             for begin in range(0, len(pixels), BATCH_SIZE):
                 part = slice(begin, begin + BATCH_SIZE)
-                found[part] = self.explain(model, pixels[part], chosen[part])
+                one = self.for_images(len(pixels), part)
+                found[part] = one.explain(model, pixels[part], whole.for_images(len(pixels), part))
         return found
 
+    def for_images(self, count: int, rows: slice) -> Explainer:
+        """The explainer for some of `count` images: itself, unless it has something per image."""
+        return self
+
     @abstractmethod
-    def explain(self, model: Layer, images: Floats, classes: NDArray[Any]) -> Floats:
+    def explain(self, model: Layer, images: Floats, target: Target) -> Floats:
         """The same for one batch, checked, in evaluation mode and off the tape.
 
         Parameters
@@ -73,8 +81,8 @@ class Explainer(ABC):
             A network that takes images and returns logits (N, F).
         images : float array, shape (N, C, H, W)
             Pixels in [0, 1], in the dtype of the model.
-        classes : array of int, shape (N,)
-            Whose logit is explained.
+        target : Target
+            What is explained, for these N images.
 
         Returns
         -------
@@ -98,22 +106,53 @@ def check_batch(images: Any, dtype: Any) -> Floats:
     return pixels.astype(dtype, copy=False)
 
 
-def check_classes(classes: Any, count: int) -> NDArray[Any]:
-    """Classes for `count` images, shape (count,); a single one is for all of them."""
-    chosen = np.asarray(classes)
-    if chosen.ndim == 0:
-        chosen = np.broadcast_to(chosen, count)
-    if chosen.shape != (count,):
-        raise ShapeError(f"classes have shape {chosen.shape}, expected ({count},): one per image")
-    return chosen
+def passages(
+    model: Layer,
+    images: Floats,
+    target: Target,
+    rule: Composite,
+    *,
+    through: Mapping[str, Sequence[int]] | None = None,
+    every_layer: bool = False,
+    books: bool = False,
+) -> Iterator[Passage]:
+    """The relevance pass from the target down to the image.
+
+    Parameters
+    ----------
+    model, images, target
+        As for :meth:`Explainer.explain`.
+    rule : Composite
+        See :func:`minifbi.rules.get_rule`.
+    through, books
+        See :func:`minifbi.rules.passage.walk`.
+    every_layer : bool
+        Whether the caller looks at the layers one by one, so that none may be rewritten.
+    """
+    every_layer = every_layer or books or bool(through) or target.layer is not None
+    steps = run_forward(model, images, None if every_layer else rule)
+    place = target.place(steps)
+    return walk(steps, target.ratio(place), rule, at=place, through=through, books=books)
+
+
+def run_forward(model: Layer, images: Floats, rule: Composite | None) -> list[Step]:
+    """The forward pass, rewritten for speed if `rule` allows it; at least one step."""
+    steps = forward_pass(fuse(fold_batchnorm(model), rule), images)
+    if not steps:
+        raise ConfigError("the model has no layers, so there is nothing to explain")
+    return steps
 
 
 def relevance_at_pixels(
-    model: Layer, images: Floats, classes: NDArray[Any], rule: Composite
+    model: Layer,
+    images: Floats,
+    target: Target,
+    rule: Composite,
+    through: Mapping[str, Sequence[int]] | None = None,
 ) -> tuple[Floats, bool]:
     """The relevance pass down to the image: what arrives there, and whether it is a ratio.
 
-    With LRP-0 the ratio that arrives is the gradient of the logit with respect to the
+    With LRP-0 the ratio that arrives is the gradient of the target with respect to the
     pixels (:doc:`/explaining` says why), so gradients need no tape.
 
     Returns
@@ -121,21 +160,17 @@ def relevance_at_pixels(
     values : ndarray, shape (N, C, H, W)
     is_ratio : bool
     """
-    steps = forward_pass(fuse(fold_batchnorm(model), rule), images)
-    if not steps:
-        raise ConfigError("the model has no layers, so there is nothing to explain")
-    for passage in walk(steps, start_ratio(steps[-1].z, "target", classes), rule):
+    for passage in passages(model, images, target, rule, through=through):
         arrived = passage.at_input
     return np.array(arrived.values.numpy()), arrived.is_ratio
 
 
-def gradient_at_pixels(model: Layer, images: Floats, classes: NDArray[Any]) -> Floats:
-    """d logit / d pixel, shape (N, C, H, W): the ratio that LRP-0 carries down to the image."""
-    return relevance_at_pixels(model, images, classes, get_rule("zero"))[0]
+def gradient_at_pixels(model: Layer, images: Floats, target: Target) -> Floats:
+    """d target / d pixel, shape (N, C, H, W): the ratio that LRP-0 carries down to the image."""
+    return relevance_at_pixels(model, images, target, get_rule("zero"))[0]
 
 
-def logits_of(model: Layer, images: Floats, classes: NDArray[Any]) -> Floats:
-    """The logit of each image's class: shape (N,)."""
-    logits = forward_pass(fuse(model), images)[-1].z
-    labels_of(classes, *logits.shape)
-    return np.asarray(logits.numpy()[np.arange(len(classes)), classes])
+def value_of(model: Layer, images: Floats, target: Target) -> Floats:
+    """What is explained, as a number per image: shape (N,)."""
+    steps = run_forward(model, images, get_rule("zero") if target.layer is None else None)
+    return np.asarray(target.value(target.place(steps)).numpy())

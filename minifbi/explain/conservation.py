@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 
 from minifbi.autograd import no_grad
 from minifbi.errors import ConfigError
-from minifbi.explain.base import check_batch, check_classes
-from minifbi.fbi import forward_pass, start_ratio
-from minifbi.fusion import fold_batchnorm
+from minifbi.explain.base import check_batch, passages
+from minifbi.explain.targets import Target, as_target
 from minifbi.layers import Layer
 from minifbi.layers.base import evaluating
-from minifbi.rules import Book, Composite, Rule, get_rule, walk
+from minifbi.rules import Book, Composite, Rule, get_rule
 from minifbi.rules.flow import per_sample
 from minifbi.text import table
 
@@ -64,15 +63,15 @@ class ConservationReport:
     ----------
     layers : tuple of LayerBalance
         One per layer, in the order of the relevance pass.
-    classes : ndarray of int, shape (N,)
-        The classes whose logits were explained.
+    target : Target
+        What was explained.
     at_image : ndarray of float64, shape (N,)
         What arrives at the pixels.  It is the last layer's `below`, unless the image goes into
         several layers: then it is the sum of what they hand there.
     """
 
     layers: tuple[LayerBalance, ...]
-    classes: NDArray[np.int64]
+    target: Target
     at_image: Sums
 
     def __getitem__(self, name: str) -> LayerBalance:
@@ -120,9 +119,9 @@ class ConservationReport:
 
 
 def conservation_report(
-    model: Layer, images: Any, classes: Any, rule: str | Rule | Composite = "zero"
+    model: Layer, images: Any, target: Any, rule: str | Rule | Composite = "zero"
 ) -> ConservationReport:
-    """Follow the relevance of a class through the network and write down where it stays.
+    """Follow the relevance of a target through the network and write down where it stays.
 
     Parameters
     ----------
@@ -130,8 +129,8 @@ def conservation_report(
         A network that takes images and returns logits (N, F).
     images : float array, shape (N, C, H, W)
         Pixels in [0, 1].
-    classes : int, or array of int, shape (N,)
-        Whose logit is followed, for each image or for all.
+    target : int, array of int of shape (N,), Target, or callable
+        What is followed, as for an :class:`Explainer`.
     rule : str, Rule or Composite
         See :func:`minifbi.rules.get_rule`.
 
@@ -144,21 +143,16 @@ def conservation_report(
     ConfigError
         If the network has no layers, or a rule does not fit it.
     """
-    composite = get_rule(rule)
     pixels = check_batch(images, model.dtype)
-    chosen = check_classes(classes, len(pixels))
+    chosen = as_target(target, len(pixels))
     balances = []
     with evaluating(model), no_grad():
-        steps = forward_pass(fold_batchnorm(model), pixels)  # as the explainers do
-        if not steps:
-            raise ConfigError("the model has no layers, so there is nothing to explain")
-        start = start_ratio(steps[-1].z, "target", chosen)
-        for passage in walk(steps, start, composite, books=True):
+        for passage in passages(model, pixels, chosen, get_rule(rule), books=True):
             step, book = passage.step, passage.book or Book(0)
             above = per_sample(passage.above.relevance(step.z))
             parts = [per_sample(passage.below.relevance(x)) for x in step.inputs]
             below = np.sum(parts, axis=0)
             name = PASSES_ON if passage.rule is None else str(passage.rule)
             balances.append(LayerBalance(step.name, name, above, below, book.bias, book.stabilizer))
-        at_image = per_sample(passage.at_input.relevance(steps[0].x))
-    return ConservationReport(tuple(balances), chosen.astype(np.int64), at_image)
+        at_image = per_sample(passage.at_input.relevance(step.inputs[0]))
+    return ConservationReport(tuple(balances), chosen, at_image)

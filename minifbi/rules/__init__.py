@@ -19,13 +19,17 @@ Sources
   IJCNN 2020: composites.
 - Andéol et al., Learning domain invariant representations by joint Wasserstein distance
   minimization, 2021: gamma for inputs and outputs of both signs.
+- Achtibat et al., From attribution maps to human-understandable explanations through concept
+  relevance propagation, Nature Machine Intelligence 5, 2023: relevance through chosen channels.
+- Springenberg et al., Striving for simplicity: the all convolutional net, ICLR workshop 2015:
+  guided backpropagation.
 """
 
 from minifbi.rules.composite import RULES, Composite, get_rule
 from minifbi.rules.flow import Book, Flow, Rule
 from minifbi.rules.passage import Passage, walk
-from minifbi.rules.proportional import AlphaBeta, Epsilon, Gamma, Zero, ZPlus
+from minifbi.rules.proportional import AlphaBeta, Epsilon, Gamma, Guided, Zero, ZPlus
 from minifbi.rules.spread import Flat, WSquare, ZBox
 
 __all__ = ["RULES", "AlphaBeta", "Book", "Composite", "Epsilon", "Flat", "Flow", "Gamma"]
-__all__ += ["Passage", "Rule", "WSquare", "ZBox", "ZPlus", "Zero", "get_rule", "walk"]
+__all__ += ["Guided", "Passage", "Rule", "WSquare", "ZBox", "ZPlus", "Zero", "get_rule", "walk"]

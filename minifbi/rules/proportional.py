@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from minifbi.arguments import number, refused
 from minifbi.autograd import Tensor, where
 from minifbi.layers import Linear, Step
-from minifbi.rules.flow import Book, Flow, Rule, share, share_out
+from minifbi.rules.flow import Book, Flow, Rule, pass_on, per_sample, share, share_out
 from minifbi.rules.linear import LinearMap, signs
 
 
@@ -206,3 +206,25 @@ class ZPlus(AlphaBeta):
 
     def __str__(self) -> str:
         return "z+"  # its numbers are part of the name
+
+
+@dataclass(frozen=True)
+class Guided(Rule):
+    """For ReLU layers: only what is above 0 goes on (Springenberg et al. 2015).
+
+    ::
+
+        r_i = r_j  if z_j > 0 and r_j > 0,  else 0
+
+    With LRP-0 in all other layers the ratio that arrives at the image is guided backpropagation.
+    It is not a relevance: nothing is conserved.
+    """
+
+    name = "guided"
+    needs_weights = False
+
+    def __call__(self, step: Step, flow: Flow, book: Book | None = None) -> Flow:
+        below = flow.where(flow.values.data > 0)
+        if book is not None:
+            book.stabilizer += per_sample(flow.relevance(step.z) - below.relevance(step.z))
+        return pass_on(step, below)
