@@ -11,7 +11,8 @@ from matplotlib.image import imread
 
 from minifbi.datasets import load_dataset
 from minifbi.explain import EXPLAINERS, get_explainer
-from minifbi.explain.__main__ import main, trained_with
+from minifbi.explain.__main__ import main
+from minifbi.explain.runs import trained_with
 from minifbi.plots import plot_heatmaps, save_figure
 from minifbi.train import main as train_main
 from minifbi.training import TrainConfig, Trainer, load_model
