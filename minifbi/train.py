@@ -93,6 +93,20 @@ def build_parser() -> Parser:
         default=default.bias,
         help="whether the layers have biases",
     )
+    group.add_argument(
+        "--weights",
+        metavar="FILE",
+        default=argparse.SUPPRESS,
+        help="start from these weights: a .safetensors or .npz file, or the folder or a checkpoint "
+        "of a run (default: random weights)",
+    )
+    group.add_argument(
+        "--weights-skip",
+        metavar="LAYER,...",
+        default=argparse.SUPPRESS,
+        help="layers that start with random weights all the same, such as the last one for "
+        "other classes",
+    )
 
     group = parser.add_argument_group("computation")
     group.add_argument(
@@ -288,8 +302,8 @@ def stabilizer_rule(text: str) -> str:
 
 def image_size(text: str) -> tuple[int, int]:
     """Rows and columns from "28" or "28x40"; ValueError if the text is neither."""
-    rows, _, columns = text.lower().partition("x")
-    return int(rows), int(columns or rows)
+    rows, times, columns = text.lower().partition("x")
+    return int(rows), int(columns if times else rows)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

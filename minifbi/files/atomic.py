@@ -90,13 +90,18 @@ def keep_copy(path: Path, copy: Path) -> None:
             os.unlink(spare)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically, in UTF-8."""
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
+    """Write a file atomically."""
 
     def write(file: IO[bytes]) -> None:
-        file.write(text.encode("utf-8"))
+        file.write(content)
 
     write_atomically(path, write)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically, in UTF-8."""
+    write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:

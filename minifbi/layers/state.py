@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from minifbi.arguments import arrays_like, finite_array
+from minifbi.arguments import arrays_like
 from minifbi.autograd import Tensor
 from minifbi.backends import Array, Backend, get_backend
 
@@ -146,16 +146,14 @@ class State:
         Layer
             The layer itself.
         """
-        old, new = self.backend, get_backend(backend)
+        new, arrays = get_backend(backend), self.state_dict()
         dtype = self.dtype if dtype is None else np.dtype(dtype)
-        if old is new and dtype == self.dtype:
+        if self.backend is new and dtype == self.dtype:
             return self
         for name, (layer, key, _) in self._named("own_buffers").items():
-            array = old.to_numpy(layer.own_buffers[key])
-            setattr(layer, key, new.asarray(finite_array(f"buffer {name}", array, dtype)))
-        for name, parameter in self.parameters().items():
-            array = finite_array(f"parameter {name}", old.to_numpy(parameter.data), dtype)
-            parameter.data, parameter.backend, parameter.grad = new.asarray(array), new, None
+            setattr(layer, key, new.asarray(arrays[name], dtype))
+        for name, p in self.parameters().items():
+            p.data, p.backend, p.grad = new.asarray(arrays[name], dtype), new, None
         return self
 
     def zero_grad(self) -> None:

@@ -243,18 +243,17 @@ class Callbacks:
                 ) from error
         return found
 
-    def load_state_dict(self, states: Mapping[str, dict[str, Any]]) -> list[str]:
+    def missing(self, states: Mapping[str, dict[str, Any]]) -> list[str]:
+        """Names of the callbacks that a run had and that are not here."""
+        return sorted(set(states) - set(self._all))
+
+    def load_state_dict(self, states: Mapping[str, dict[str, Any]]) -> None:
         """Give each its state back.
 
         Parameters
         ----------
         states : mapping of str to dict
             From :meth:`state_dict`.
-
-        Returns
-        -------
-        list of str
-            Names of callbacks that the run had and that are not here.
 
         Raises
         ------
@@ -264,7 +263,6 @@ class Callbacks:
         for name, callback in self._all.items():
             if name in states:
                 _call(callback, name, "load_state_dict", states[name])
-        return sorted(set(states) - set(self._all))
 
 
 def _call(callback: Callback, name: str, moment: str, *about: Any) -> Any:

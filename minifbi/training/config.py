@@ -15,7 +15,9 @@ import numpy as np
 from minifbi.arguments import choice, number, pair, refused, whole
 from minifbi.backends import BACKEND_NAMES, get_backend
 from minifbi.datasets import Dataset, load_dataset
-from minifbi.errors import ConfigError
+from minifbi.datasets.pictures import check_channels
+from minifbi.errors import CheckpointError, ConfigError
+from minifbi.exchange import LoadedWeights, checksum, load_weights
 from minifbi.fbi import REDUCTIONS, STARTS, check_fbi_weight
 from minifbi.files.source import OWN, is_own, part_name
 from minifbi.layers import Layer, Sequential
@@ -74,6 +76,21 @@ class TrainConfig:
     check_numerics : bool
         Whether each layer looks for NaN and infinity in every pass, so that the first one at
         fault is named (:func:`minifbi.check_numerics`).  No number changes.
+    weights : str or None
+        File or run folder whose weights the network starts from, as
+        :func:`minifbi.exchange.load_weights` reads it; None: random ones.
+    weights_skip : str
+        Layers that start with random weights all the same, separated by commas.
+    weights_sha256 : str or None
+        Checksum of that file; :func:`train` fills it in, so that a run says what it began with.
+    image_size : int, (int, int) or None
+        Rows and columns to which the images are resized; kept as a pair.
+    channels : int or None
+        1 makes the images grey, 3 colour.
+    split_seed : int
+        Of the splits that are not given and therefore drawn.
+    images : int or None
+        Use only this many training images.
     schedule : str
         Of the learning rate, as :func:`minifbi.optim.parse_schedule` reads it, for example
         "cosine" or "plateau:0.5,3".  "custom" stands for a function that is passed to
@@ -89,14 +106,6 @@ class TrainConfig:
     checksums : dict of str to str
         SHA-256 of the file of each part of your own, by "model", "regularizer", "rule" and
         "dataset"; :func:`train` fills it in.
-    image_size : int, (int, int) or None
-        Rows and columns to which the images are resized; kept as a pair.
-    channels : int or None
-        1 makes the images grey, 3 colour.
-    split_seed : int
-        Of the splits that are not given and therefore drawn.
-    images : int or None
-        Use only this many training images.
 
     Raises
     ------
@@ -128,14 +137,17 @@ class TrainConfig:
     dtype: str = "float32"
     seed: int = 0
     check_numerics: bool = False
-    warmup: float = 0.0
-    patience: int = 0
-    min_delta: float = 0.0
-    checksums: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
+    weights: str | None = None
+    weights_skip: str = ""
+    weights_sha256: str | None = None
     image_size: int | tuple[int, int] | None = None
     channels: int | None = None
     split_seed: int = 0
     images: int | None = None
+    warmup: float = 0.0
+    patience: int = 0
+    min_delta: float = 0.0
+    checksums: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         choices: dict[str, tuple[str, ...]] = {
@@ -175,14 +187,18 @@ class TrainConfig:
             get_rule(self.fbi_rule)
         self._check_regularizer()
         self._check_checksums()
+        self._check_weights()
 
     def _put(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)  # the dataclass is frozen
 
     def _check_data(self) -> None:
-        if isinstance(self.data_dir, os.PathLike):
-            self._put("data_dir", os.fspath(self.data_dir))
-        for name, expected in (("dataset", "a name"), ("data_dir", "a file or folder")):
+        for name in ("data_dir", "weights"):
+            if isinstance(getattr(self, name), os.PathLike):
+                self._put(name, os.fspath(getattr(self, name)))
+        names = {"dataset": "a name", "data_dir": "a file or folder"}
+        names["weights"] = "a file or a run folder"
+        for name, expected in names.items():
             value = getattr(self, name)
             if not isinstance(value, str) and (value is not None or name == "dataset"):
                 raise refused(name, value, expected)
@@ -193,8 +209,7 @@ class TrainConfig:
                 self._put(name, whole(name, getattr(self, name), 1, LARGEST))
         if self.image_size is not None:
             self._put("image_size", pair("image_size", self.image_size, 1))
-        if self.channels not in (None, 1, 3):
-            raise refused("channels", self.channels, "1 (grey) or 3 (colour)")
+        check_channels(self.channels)
 
     def _check_regularizer(self) -> None:
         """One regularizer at a time, and no weight that nobody would look at."""
@@ -224,6 +239,16 @@ class TrainConfig:
         ):
             raise refused("checksums", given, "64 hexadecimal digits for each part of your own")
         self._put("checksums", dict(given))
+
+    def _check_weights(self) -> None:
+        if not isinstance(self.weights_skip, str):
+            raise refused("weights_skip", self.weights_skip, "layers, separated by commas")
+        given = self.weights_sha256
+        if given is not None and not re.fullmatch("[0-9a-f]{64}", str(given)):
+            raise refused("weights_sha256", given, "64 hexadecimal digits")
+        for name in ("weights_skip", "weights_sha256"):
+            if self.weights is None and getattr(self, name):
+                raise ConfigError(f"{name}={getattr(self, name)!r} has no meaning without weights")
 
     @property
     def penalty_weight(self) -> float:
@@ -320,6 +345,23 @@ def make_model(config: TrainConfig, dataset: Dataset) -> Sequential:
     )
 
 
+def start_from(config: TrainConfig, model: Layer) -> LoadedWeights | None:
+    """Load the weights that the configuration names; None if it names none.
+
+    Raises
+    ------
+    CheckpointError
+        If they cannot be read, do not fit, or are not those that the run began with.
+    """
+    if config.weights is None:
+        return None
+    path = _native_path(config.weights)
+    if config.weights_sha256 not in (None, checksum(path)):
+        raise CheckpointError(f"{path} has changed since the run began; start a new run")
+    skip = [name.strip() for name in config.weights_skip.split(",") if name.strip()]
+    return load_weights(model, path, skip=skip)
+
+
 def make_optimizer(config: TrainConfig, model: Layer) -> Optimizer:
     """The optimiser."""
     lr = float(config.lr)  # type: ignore[arg-type]  # TrainConfig has filled it in
@@ -367,8 +409,8 @@ def describe_regularizer(config: TrainConfig) -> str:
     return f"{label} with weight {config.penalty_weight:g}"
 
 
-def portable_path(path: str) -> str:
-    """A folder in Unicode, as a run stores it: the same in every locale.
+def portable_path(path: str, option: str = "data_dir") -> str:
+    """A folder or file in Unicode, as a run stores it: the same in every locale.
 
     Raises
     ------
@@ -379,7 +421,7 @@ def portable_path(path: str) -> str:
         return os.fsencode(os.path.realpath(path)).decode("utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(
-            f"data_dir={path!r}: expected a name in UTF-8 ({error.reason}); rename the folder"
+            f"{option}={path!r}: expected a name in UTF-8 ({error.reason}); rename it"
         ) from error
 
 

@@ -156,8 +156,8 @@ class NotebookLine:
 
     def write(self, text: str) -> None:
         """Show the text in the place of what was there; what only moves a cursor is left out."""
-        text = text.strip("\r\n")
-        if not text.strip() or "\x1b" in text:
+        text = text.strip("\r\n").rstrip()
+        if not text or "\x1b" in text:
             return
         content = {"text/plain": text}
         if self._handle is None:

@@ -18,6 +18,7 @@ from typing import Any
 from minifbi.backends import PREFERRED, Backend, backend_status, get_backend
 from minifbi.datasets import Dataset
 from minifbi.errors import CheckpointError, ConfigError, RunFolderError
+from minifbi.exchange import checksum
 from minifbi.files.atomic import write_json
 from minifbi.files.lock import FolderLock
 from minifbi.files.source import OWN, is_own, part_name
@@ -120,6 +121,10 @@ def train(
         config = dataclasses.replace(config, regularizer_weight=config.penalty_weight)
     if config.data_dir is not None:  # so that --resume finds it from anywhere
         config = dataclasses.replace(config, data_dir=portable_path(config.data_dir))
+    if config.weights is not None:
+        path = portable_path(config.weights, "weights")
+        sha256 = config.weights_sha256 or checksum(config.weights)
+        config = dataclasses.replace(config, weights=path, weights_sha256=sha256)
     trainer = _trainer(config, parts, callbacks=callbacks, schedule=schedule)
     config = trainer.config
     folder = default_folder(config) if out is None else Path(out)
@@ -210,9 +215,11 @@ def resume(
         config = parts.named_in(config)
         if not is_own(data_name):
             config = dataclasses.replace(config, dataset=data_name)
-        trainer = _trainer(config, parts, callbacks=callbacks, schedule=schedule)
+        options = {"callbacks": callbacks, "schedule": schedule, "fresh": run is None}
+        trainer = _trainer(config, parts, **options)
         if run is not None:  # else it was killed before its first epoch was done: it starts again
-            for name in trainer.load_state(run):
+            trainer.load_state(run)
+            for name in trainer.callbacks.missing(run.callbacks):
                 Progress.warn(f"the run had a callback {name}, and goes on without it")
         if epochs is not None and epochs > trainer.epoch:
             trainer.run.stopped = None
@@ -299,6 +306,8 @@ def _go_on(
         if not lock.supported:
             progress.say(f"{folder} has no locks: let no other run write into it")
         draw = _find_drawing(progress, folder) if figures else None
+        if trainer.loaded is not None:
+            progress.say(f"starting from {config.weights}: {trainer.loaded}")
         if trainer.epoch:
             progress.say(f"resuming after epoch {trainer.epoch}")
         trainer.callbacks.tell("on_train_begin", trainer)

@@ -23,7 +23,7 @@ from minifbi.numerics import check_parameters, checked, hint
 from minifbi.regularizers import Regularizer
 from minifbi.rules import Composite, Rule
 from minifbi.training.callbacks import Callback, Callbacks, EarlyStopping
-from minifbi.training.config import CUSTOM, TrainConfig, make_optimizer
+from minifbi.training.config import CUSTOM, TrainConfig, make_optimizer, start_from
 from minifbi.training.evaluation import evaluate
 from minifbi.training.gate import Gate
 from minifbi.training.log import BatchRecord, EpochLog, Progress
@@ -52,12 +52,17 @@ class Trainer:
         Who is told of epochs, batches and the gate.
     schedule : callable, optional
         Your own schedule of the learning rate; see :func:`minifbi.training.train`.
+    fresh : bool
+        False if :meth:`load_state` follows: the weights that the configuration names are not
+        read then, and need not be there any more.
 
     Attributes
     ----------
     model : Layer
     parts : Parts
         Those of your own.
+    loaded : LoadedWeights or None
+        What was read from the weights that the configuration names.
     regularizer : Regularizer
         The one that the configuration names; the FBI loss in conventional training, where
         it is measured only.
@@ -86,6 +91,7 @@ class Trainer:
         rule: Rule | Composite | Given | None = None,
         callbacks: Iterable[Callback] = (),
         schedule: Schedule | None = None,
+        fresh: bool = True,
     ) -> None:
         if schedule is not None:
             config = dataclasses.replace(config, schedule=CUSTOM)
@@ -96,6 +102,7 @@ class Trainer:
         self.config, self.dataset = config, dataset
         self.regularizer = self.parts.make_regularizer(config, dataset)
         self.model = self.parts.make_model(config, dataset)
+        self.loaded = start_from(config, self.model) if fresh else None
         if self.parts != Parts():
             self.parts.try_out(self.model, self.regularizer, dataset)
         # what runs: the model itself, or on a compiled backend its rewriting
@@ -349,18 +356,13 @@ class Trainer:
             callbacks=self.callbacks.state_dict(),
         )
 
-    def load_state(self, state: RunState) -> list[str]:
+    def load_state(self, state: RunState) -> None:
         """Go on from where :meth:`state` was taken.
 
         Parameters
         ----------
         state : RunState
             It is not changed.
-
-        Returns
-        -------
-        list of str
-            Names of the callbacks that the run had and this trainer does not have.
 
         Raises
         ------
@@ -385,7 +387,7 @@ class Trainer:
             self.gate.step = run.gate_step
             self.rng.bit_generator.state = run.rng
             self.model.load_random_states(run.layer_rngs)
-            missing = self.callbacks.load_state_dict(run.callbacks)
+            self.callbacks.load_state_dict(run.callbacks)
         except CheckpointError:
             raise
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
@@ -393,7 +395,6 @@ class Trainer:
         # the options may have changed since; the arrays live in the model and the optimiser
         self.run = dataclasses.replace(run, config=ours.config, parameters={}, optimizer={})
         self._lr.load(self.run)
-        return missing
 
 
 def _data_facts(dataset: Dataset) -> dict[str, Any]:

@@ -27,6 +27,7 @@ PUBLIC = [
     "minifbi.errors",
     "minifbi.evaluate",
     "minifbi.evaluate.activations",
+    "minifbi.exchange",
     "minifbi.explain",
     "minifbi.fbi",
     "minifbi.layers",

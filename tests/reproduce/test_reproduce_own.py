@@ -50,7 +50,8 @@ METHODS = ["none", "fbi", "SmallLogits", "FBI with strong"]
 
 
 @pytest.fixture
-def mine(tmp_path):
+def mine(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINIFBI_BACKEND", "numpy")
     (tmp_path / "mine.py").write_text(MINE)
     return f"{tmp_path}/mine.py"
 
