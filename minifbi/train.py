@@ -302,8 +302,8 @@ def stabilizer_rule(text: str) -> str:
 
 def image_size(text: str) -> tuple[int, int]:
     """Rows and columns from "28" or "28x40"; ValueError if the text is neither."""
-    rows, _, columns = text.lower().partition("x")
-    return int(rows), int(columns or rows)
+    rows, times, columns = text.lower().partition("x")
+    return int(rows), int(columns if times else rows)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

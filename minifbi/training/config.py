@@ -15,6 +15,7 @@ import numpy as np
 from minifbi.arguments import choice, number, pair, refused, whole
 from minifbi.backends import BACKEND_NAMES, get_backend
 from minifbi.datasets import Dataset, load_dataset
+from minifbi.datasets.pictures import check_channels
 from minifbi.errors import CheckpointError, ConfigError
 from minifbi.exchange import LoadedWeights, checksum, load_weights
 from minifbi.fbi import REDUCTIONS, STARTS, check_fbi_weight
@@ -208,8 +209,7 @@ class TrainConfig:
                 self._put(name, whole(name, getattr(self, name), 1, LARGEST))
         if self.image_size is not None:
             self._put("image_size", pair("image_size", self.image_size, 1))
-        if self.channels not in (None, 1, 3):
-            raise refused("channels", self.channels, "1 (grey) or 3 (colour)")
+        check_channels(self.channels)
 
     def _check_regularizer(self) -> None:
         """One regularizer at a time, and no weight that nobody would look at."""

@@ -42,7 +42,7 @@ def load_run_data(
     meta : mapping
         What :func:`load_model` returns beside the model.
     data_dir : path, optional
-        Folder with the four IDX files, where they are not what the configuration names.
+        File or folder with the data, where they are not where the configuration says.
     dataset : Dataset, function or str, optional
         The data set of your own on which the model was trained, as :func:`train` takes it.
 
