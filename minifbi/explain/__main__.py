@@ -72,15 +72,39 @@ def build_parser() -> Parser:
         nargs="+",
         default=argparse.SUPPRESS,
         metavar="CLASS",
-        help="the class to explain: 'label', 'predicted', a number, or a name; several give "
-        "several rows for each image (default: label, for --image predicted)",
+        help="the class to explain: 'label', 'predicted', a number, or a name; or the difference "
+        "of two, such as 4-9: why 4, and not 9? Several give several rows for each image "
+        "(default: label, for --image predicted)",
+    )
+    question.add_argument(
+        "--unit",
+        nargs="+",
+        metavar="UNIT",
+        default=argparse.SUPPRESS,
+        help="explain a hidden unit: LAYER:CHANNEL, or LAYER:CHANNEL,ROW,COLUMN",
     )
     question.add_argument(
         "--method",
         action="append",
         default=argparse.SUPPRESS,
         metavar="METHOD",
-        help="an explainer, such as lrp-epsilon:0.05; may be repeated (default: lrp-0)",
+        help="an explainer with its options, such as lrp-epsilon:0.05 or integrated-gradients:100, "
+        "or rules by layer, 'lrp-conv*=gamma:0.25; dense*=epsilon'; may be repeated "
+        "(default: lrp-0)",
+    )
+    question.add_argument(
+        "--through",
+        nargs="+",
+        metavar="LAYER:CHANNELS",
+        default=argparse.SUPPRESS,
+        help="count only relevance that goes through these channels, such as conv3:5,7",
+    )
+    question.add_argument(
+        "--layer",
+        metavar="LAYER",
+        default=argparse.SUPPRESS,
+        help="draw relevance at this hidden layer instead of the pixels: the sum over its "
+        "channels, and the channels with the most",
     )
     question.add_argument("--list-methods", action="store_true", help="print all methods and exit")
     question.add_argument(

@@ -190,8 +190,8 @@ def trained_with(options: Mapping[str, Any]) -> str:
     """The regularizer of a checkpoint's network, for the title of the picture."""
     try:
         config = TrainConfig.from_run(options)
-    except ConfigError:  # of a later version
-        return str(options.get("regularizer", "another regularizer"))
-    if not config.penalty_weight:
-        return "conventional training"
+        if not config.penalty_weight:
+            return "conventional training"
+    except ConfigError:  # of a later version, or without the weight of a regularizer of one's own
+        return part_name(str(options.get("regularizer", "another regularizer")))
     return describe_regularizer(config).replace("lambda ", "lambda = ")

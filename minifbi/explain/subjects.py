@@ -15,6 +15,7 @@ from minifbi.errors import ConfigError, DataError
 from minifbi.explain.base import Floats
 
 DIGITS = tuple("0123456789")
+BACKGROUND = 100  # training images, evenly spread
 LARGEST_SHOWN = 480  # pixels: height and width of a picture as it is shown
 
 
@@ -36,6 +37,8 @@ class Subjects:
         The pictures before they were prepared, at most 480 pixels high and wide.
     preparation : str
         What was done to a picture, in words.
+    background : ndarray, shape (B, C, H, W), or None
+        Some training images, for methods that compare an image with others.
     """
 
     images: Floats
@@ -44,6 +47,7 @@ class Subjects:
     indices: list[int] | None = None
     originals: list[NDArray[Any]] | None = None
     preparation: str = ""
+    background: Floats | None = None
 
 
 def from_split(dataset: Dataset, split: str, indices: Sequence[int], dtype: DTypeLike) -> Subjects:
@@ -63,7 +67,9 @@ def from_split(dataset: Dataset, split: str, indices: Sequence[int], dtype: DTyp
             )
     images, labels = part.batch(list(indices), dtype)
     names = [f"{split} image {index}" for index in indices]
-    return Subjects(images, names, labels.tolist(), list(indices))
+    spread = np.linspace(0, len(dataset.train) - 1, BACKGROUND).astype(int)
+    background, _ = dataset.train.batch(np.unique(spread), dtype)
+    return Subjects(images, names, labels.tolist(), list(indices), background=background)
 
 
 def from_files(

@@ -115,9 +115,9 @@ def test_list_methods_needs_no_checkpoint(capsys):
     [
         (["--index", "120"], 2, "index 120: the test split of digits has 120 images"),
         (["--index", "-1"], 2, "index -1"),
-        (["--class", "10"], 2, "class '10': expected 'label', 'predicted', 0 to 9"),
+        (["--class", "10"], 2, "target '10': expected a class (label, predicted, 0, 1, 2,"),
         (["--method", "lrp"], 2, "unknown method 'lrp': expected one of lrp-0"),
-        (["--method", "lrp-gamma:x"], 2, "rule 'gamma' got 'x'"),
+        (["--method", "lrp-gamma:x"], 2, "gamma='x': expected a finite number"),
         (["--out", "picture.pdf"], 2, "expected a name that ends in .png"),
         (["--out", "none/picture.png"], 1, "No such file"),
         (["--data-dir", "none"], 1, "none"),

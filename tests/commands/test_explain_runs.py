@@ -7,11 +7,15 @@ import shutil
 import numpy as np
 import pytest
 from helpers import small_mnist, write_idx_folder
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
+from minifbi import forward_pass
 from minifbi.datasets import Dataset, Split, as_digit, read_picture
-from minifbi.explain import get_explainer
+from minifbi.explain import Class, Difference, Unit, get_explainer, relevance_at
 from minifbi.explain.__main__ import main
+from minifbi.explain.questions import for_each
 from minifbi.plots.pixels import heatmap_pixels
 from minifbi.train import main as train_main
 from minifbi.training import TrainConfig, load_model, train
@@ -23,7 +27,7 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("compared")
     data = write_idx_folder(folder / "digits")
     for name, weight in (("fbi", "0.01"), ("plain", "0")):
-        flags = ["--model", "mlp", "--backend", "numpy", "--epochs", "2", "--batch-size", "32"]
+        flags = ["--model", "mlp", "--backend", "numpy", "--epochs", "1", "--batch-size", "32"]
         flags += ["--fbi-gate", "0", "--fbi-weight", weight, "--data-dir", str(data), "--quiet"]
         assert train_main([*flags, "--out", str(folder / name)]) == 0
     return folder
@@ -68,8 +72,8 @@ def test_two_runs_in_one_figure_and_as_arrays(runs, explain, capsys):
     asked = ["--index", 0, 8, "--class", "label", "4", "--method", "lrp-0", "--method", "occlusion"]
     assert explain(*both, *asked, "--shared", "column", "--save", "found.npz") == 0
     said = capsys.readouterr().out
-    assert "fbi: mlp on digits, lambda = 0.01, epoch 2\n" in said
-    assert "plain: mlp on digits, conventional training, epoch 2\n" in said
+    assert "fbi: mlp on digits, lambda = 0.01, epoch 1\n" in said
+    assert "plain: mlp on digits, conventional training, epoch 1\n" in said
     with np.load("found.npz", allow_pickle=False) as file:
         found = dict(file)
     assert not [name for name, array in found.items() if array.dtype == object]
@@ -147,6 +151,88 @@ def test_a_network_in_colour_with_long_names(colour, seven, explain, capsys):
         assert (picture.mode, picture.size) == ("RGB", (12, 16))
 
 
+def test_why_this_class_and_not_that(runs, explain, capsys):
+    asked = ["--class", "label-predicted", "5-8", "--unit", "dense1:3", "--method", "gradient"]
+    both = [runs / "fbi", runs / "plain"]
+    assert explain(*both, "--index", 8, *asked, "--method", "lrp-0", "--save", "why.npz") == 0
+    found = np.load("why.npz")
+    said = capsys.readouterr().out
+    for number, path in enumerate(both):
+        model, _ = load_model(path, backend="numpy")
+        image = found["images"][:1]
+        logits = model(image).numpy()[0]
+        answer = int(logits.argmax())
+        hidden = forward_pass(model, image)
+        (unit,) = [step.z.numpy()[0, 3] for step in hidden if step.name == "dense1"]
+        values = [logits[5] - logits[answer], logits[5] - logits[8], unit]
+        np.testing.assert_allclose(found["values"][number], values, atol=1e-4)
+        assert found["targets"][number].tolist() == [f"5 minus {answer}", "5 minus 8", "dense1:3"]
+        classes = {c: get_explainer("lrp-0")(model, image, c)[0] for c in (5, 8)}
+        relevance = found[f"run{number}/lrp-0"]
+        np.testing.assert_allclose(relevance[1], classes[5] - classes[8], atol=1e-5)
+        gradients = found[f"run{number}/gradient"]
+        np.testing.assert_allclose(relevance, gradients * found["images"], atol=1e-5)
+        assert f"lrp-0, test image 8, 5 minus 8 (difference {values[1]:.4f})" in said
+        assert f"lrp-0, test image 8, dense1:3 (value {unit:.4f})" in said
+
+
+@pytest.fixture(scope="module")
+def convolutions(tmp_path_factory):
+    """A network with maps inside, barely trained."""
+    out = tmp_path_factory.mktemp("maps") / "lenet"
+    config = TrainConfig(model="lenet", epochs=1, batch_size=32, backend="numpy")
+    train(config, out, dataset=small_mnist(96, 24, 20), quiet=True)
+    return out
+
+
+def test_relevance_at_a_layer_and_through_channels(convolutions, explain, monkeypatch):
+    monkeypatch.setattr(
+        "minifbi.explain.report.load_run_data", lambda *_, **__: small_mnist(96, 24, 20)
+    )
+    run = [convolutions, "--index", 1, 2, "--class", "label", "3-5"]
+    assert explain(*run, "--layer", "conv2", "--save", "at.npz", "--pixels", "at") == 0
+    at = np.load("at.npz")
+    assert str(at["layer"]) == "conv2"
+    values = at["run0/lrp-0"]
+    model, _ = load_model(convolutions, backend="numpy")
+    classes = relevance_at(model, at["images"][:1], at["labels"][:1], "conv2")
+    np.testing.assert_allclose(values[0], classes[0], atol=1e-6)
+    # the tiles are the sum over the channels, and the four with the most relevance
+    strongest = np.argsort(-np.abs(values).sum(axis=(0, 2, 3)), kind="stable")[:4]
+    names = ["conv2-all-channels", *(f"channel-{channel}" for channel in strongest)]
+    for name, tile in zip(names, [values[0].sum(axis=0), *values[0, strongest]], strict=True):
+        with Image.open(f"at/test-image-1_2_{name}.png") as picture:
+            shown = np.asarray(picture)
+        limit = float(np.abs(tile).max()) or 1.0
+        np.testing.assert_array_equal(shown, heatmap_pixels(tile, limit))
+    # what goes through each of the channels is together what goes through all
+    parts = []
+    for channels in ("0,1,2,3,4,5,6,7", "8,9,10,11,12,13,14,15"):
+        assert explain(*run, "--through", f"conv2:{channels}", "--save", "part.npz") == 0
+        part = np.load("part.npz")
+        assert part["through"].tolist() == [f"conv2:{channels}"]
+        parts.append(part["run0/lrp-0"])
+    assert explain(*run, "--save", "whole.npz") == 0
+    np.testing.assert_allclose(sum(parts), np.load("whole.npz")["run0/lrp-0"], atol=1e-5)
+
+
+SOME = [Class(1), Class(2), Difference(1, 2), Difference(3, 0), Unit("a", 1), Unit("a", 2)]
+
+
+@given(st.lists(st.sampled_from(SOME), min_size=1, max_size=8))
+def test_targets_are_computed_together_as_alone(targets):
+    def compute(target, places):
+        if isinstance(target, Unit):
+            return np.full(len(places), 100 + target.channel)
+        if isinstance(target, Class):
+            return np.asarray(target.for_images(len(places)).classes) + 0
+        one = target.for_images(len(places))
+        return 10 * np.asarray(one.classes) + np.asarray(one.others)
+
+    expected = [compute(target, [0])[0] for target in targets]
+    assert for_each(targets, compute).tolist() == expected
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -154,7 +240,17 @@ def test_a_network_in_colour_with_long_names(colour, seven, explain, capsys):
         (["--image", "text.png"], 1, "text.png: cannot be read as a picture"),
         (["--image", "blank.png"], 1, "blank.png: the picture shows no digit"),
         (["--image", "blank.png", "--class", "label"], 1, "blank.png: the picture shows no digit"),
-        (["--image", "blank.png", "--raw-image", "--class", "label"], 2, "class 'label'"),
+        (["--image", "blank.png", "--raw-image", "--class", "label"], 2, "target 'label'"),
+        (["--class", "4-11"], 2, "target '4-11': expected a class (label, predicted, 0, 1"),
+        (["--unit", "dense1:400"], 2, "dense1:400: the output of layer 'dense1' has shape"),
+        (["--unit", "conv9:0"], 2, "no layer is called 'conv9'; expected one of"),
+        (["--layer", "dense1"], 2, "--layer dense1: its output has shape"),
+        (["--layer", "conv9"], 2, "layer 'conv9': no relevance arrives"),
+        (["--layer", "dense1", "--method", "occlusion"], 2, "--layer does not go with the method"),
+        (["--through", "dense1:2", "--method", "smoothgrad"], 2, "--through does not go with"),
+        (["--through", "dense1"], 2, "--through dense1: expected LAYER:CHANNEL"),
+        (["--through", "dense1:4000"], 2, "channel of dense1=4000: expected a whole number"),
+        (["--image", "x.png", "--method", "expected-gradients"], 2, "not go with --image"),
         (["--image", "blank.png", "--index", "3"], 2, "--index does not go with --image"),
         (["--image", "blank.png", "--split", "train"], 2, "--split does not go with --image"),
         (["--raw-image"], 2, "--raw-image goes with --image FILE"),
