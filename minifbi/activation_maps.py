@@ -16,7 +16,7 @@ from minifbi.arguments import choice, whole
 from minifbi.autograd import Tensor, no_grad, softmax
 from minifbi.errors import ConfigError, DataError, ShapeError
 from minifbi.fbi import forward_pass, start_ratio
-from minifbi.layers import Conv2d, ReLU, Sequential, Step
+from minifbi.layers import Conv2d, Layer, ReLU, Step
 from minifbi.layers.base import evaluating
 from minifbi.rules import walk
 
@@ -74,7 +74,7 @@ class ActivationMaps:
 
 
 def activation_maps(
-    model: Sequential,
+    model: Layer,
     image: Any,
     label: int | None = None,
     *,
@@ -87,7 +87,7 @@ def activation_maps(
 
     Parameters
     ----------
-    model : Sequential
+    model : Layer
         A network that takes images and returns logits (N, F).
     image : array, shape (C, H, W)
         Pixels in [0, 1].

@@ -57,7 +57,7 @@ def build(what: str, text: str, builders: Mapping[str, Callable[..., T]], **opti
             key = key.strip() if named else list(takes)[place]
             if key in values or key in options:
                 raise TypeError(f"{key} twice")
-            values[key] = _as_type_of(takes[key].default, value.strip())
+            values[key] = _read(takes[key], value.strip())
         return builders[name](**values, **options)
     except ConfigError:  # a ValueError too: the options fit, but one of them is out of range
         raise
@@ -69,13 +69,15 @@ def build(what: str, text: str, builders: Mapping[str, Callable[..., T]], **opti
         ) from None
 
 
-def _as_type_of(default: Any, text: str) -> Any:
-    """A written option as a value: a whole number where the default is one, else a number."""
-    if isinstance(default, (int, str)):
-        return type(default)(text)
+def _read(option: inspect.Parameter, text: str) -> Any:
+    """A written option in the type of its default; an option that is Any may be a word too."""
+    if isinstance(option.default, (int, str)):
+        return type(option.default)(text)
     try:
         return float(text)
-    except ValueError:  # an option that is a number or a word
+    except ValueError:
+        if option.annotation not in (Any, "Any"):
+            raise
         return text
 
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from minifbi.backends import BACKEND_NAMES, set_threads
 from minifbi.cli import Parser, printable, run_command
 from minifbi.datasets import DATASET_NAMES
 from minifbi.fbi import REDUCTIONS, STARTS
+from minifbi.files.source import parse_source
 from minifbi.models import MODELS
 from minifbi.optim import DEFAULT_LR, OPTIMIZERS, SCHEDULES
 from minifbi.regularizers import REGULARIZERS, get_regularizer, regularizer_names
 from minifbi.rules import RULES
 from minifbi.tensorboard import TensorBoard
 from minifbi.training import TrainConfig, default_folder, resume, train
+from minifbi.training.part import KINDS
+from minifbi.training.parts import Parts
 
 PROG = "minifbi.train"
 
@@ -30,11 +33,16 @@ def build_parser() -> Parser:
         "forward-backward interacted-activation loss of Yoo, Kim and Kang (2019).",
     )
     group = parser.add_argument_group("network and data")
-    group.add_argument("--model", choices=MODELS, default=default.model, help="the network")
+    group.add_argument(
+        "--model",
+        choices=OrOwn(MODELS),
+        default=default.model,
+        help="the network; for one of your own, FILE.py:function names the function that builds it",
+    )
     group.add_argument(
         "--dataset",
         default=default.dataset,
-        choices=DATASET_NAMES,
+        choices=OrOwn(DATASET_NAMES),
         help="mnist ships with the package; fashion-mnist is downloaded once (31 MB); "
         "decoy-mnist is mnist with a misleading patch in a corner",
     )
@@ -213,7 +221,7 @@ def build_parser() -> Parser:
         metavar="RULE",
         default=default.fbi_rule,
         help="rule of the relevance pass, with its numbers if need be, such as epsilon:0.05 or "
-        f"gamma:0.25; one of {', '.join(RULES)}",
+        f"gamma:0.25; one of {', '.join(RULES)}, or your own as FILE.py:function",
     )
     group.add_argument(
         "--fbi-stabilizer",
@@ -228,7 +236,7 @@ def build_parser() -> Parser:
     group = parser.add_argument_group("baselines: what to train with instead of the FBI loss")
     group.add_argument(
         "--regularizer",
-        choices=regularizer_names(),
+        choices=OrOwn(regularizer_names()),
         default=default.regularizer,
         help="what joins the task loss at the gate; right-reasons needs --dataset decoy-mnist",
     )
@@ -257,7 +265,13 @@ def build_parser() -> Parser:
         metavar="DIR",
         default=argparse.SUPPRESS,
         help="go on with an interrupted run, with its own options; only --epochs, --backend, "
-        "--threads, --check-numerics, --tensorboard and --quiet may stand beside it",
+        "--threads, --check-numerics, --tensorboard, --quiet and parts of your own may stand "
+        "beside it",
+    )
+    group.add_argument(
+        "--changed-parts",
+        action="store_true",
+        help="with --resume: go on although the file of a part of your own has changed",
     )
     group.add_argument(
         "--tensorboard",
@@ -269,6 +283,18 @@ def build_parser() -> Parser:
     return parser
 
 
+class OrOwn(tuple[str, ...]):
+    """Names to choose from, or ``FILE.py:function``."""
+
+    __slots__ = ()
+
+    def __new__(cls, names: Iterable[str]) -> OrOwn:
+        return super().__new__(cls, (*names, "FILE.py:function"))
+
+    def __contains__(self, value: object) -> bool:
+        return super().__contains__(value) or parse_source(value) is not None
+
+
 def stabilizer_rule(text: str) -> str:
     """The rule that a stabiliser is; ValueError if the text is not a number."""
     return "zero" if float(text) == 0 else f"epsilon:{text}"
@@ -276,8 +302,8 @@ def stabilizer_rule(text: str) -> str:
 
 def image_size(text: str) -> tuple[int, int]:
     """Rows and columns from "28" or "28x40"; ValueError if the text is neither."""
-    rows, _, columns = text.lower().partition("x")
-    return int(rows), int(columns or rows)
+    rows, times, columns = text.lower().partition("x")
+    return int(rows), int(columns if times else rows)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -287,7 +313,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = vars(parser.parse_args(arguments))
     quiet, threads = options.pop("quiet"), options.pop("threads")
     tensorboard = options.pop("tensorboard")
+    changed = options.pop("changed_parts")
     out, folder = options.pop("out", None), options.pop("resume", None)
+    # what stands in the command is run; a configuration holds names only
+    own = {
+        name: options[kind.option]
+        for name, kind in KINDS.items()
+        if parse_source(options[kind.option]) is not None
+    }
 
     def command() -> int:
         nonlocal out
@@ -296,13 +329,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         callbacks = [TensorBoard()] if tensorboard else []
         try:
             if folder is None:
-                config = TrainConfig(**options)
+                if changed:
+                    parser.error("--changed-parts goes with --resume DIR")
+                parts = Parts.of(**own)
+                config = parts.named_in(TrainConfig(**options))
                 out = out or default_folder(config)
-                train(config, out, callbacks=callbacks, quiet=quiet)
+                train(config, out, **parts.given(), callbacks=callbacks, quiet=quiet)
             else:
                 given = {a.split("=")[0] for a in arguments if a.startswith("--")}
                 beside = {"--resume", "--epochs", "--backend", "--threads", "--quiet"}
-                surplus = sorted(given - beside - {"--check-numerics", "--tensorboard"})
+                beside |= {"--check-numerics", "--tensorboard", "--changed-parts"}
+                beside |= {KINDS[name].flag for name in own}
+                surplus = sorted(given - beside)
                 if surplus:
                     parser.error(f"--resume takes its options from {folder}; drop {surplus[0]}")
                 epochs = options["epochs"] if "--epochs" in given else None
@@ -315,6 +353,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                     check_numerics=check,
                     callbacks=callbacks,
                     quiet=quiet,
+                    changed_parts=changed,
+                    **own,
                 )
         except KeyboardInterrupt:
             print(

@@ -9,13 +9,14 @@ import numpy as np
 from minifbi.autograd import no_grad
 from minifbi.backends import Backend, get_backend
 from minifbi.layers import Conv2d, Dense, Sequential
+from minifbi.layers.base import evaluating
 
 STEPS = ("inference", "conventional", "fbi")
 
 
 def multiply_adds(model: Sequential, input_shape: tuple[int, ...]) -> list[int]:
     """Multiply-adds of one sample's forward pass, one number per functional layer."""
-    with no_grad():
+    with evaluating(model), no_grad():  # running statistics stay as they are
         steps = model.trace(np.zeros((1, *input_shape)))
     counts = []
     for step in steps:

@@ -87,8 +87,7 @@ def read_picture(
         If `size` or `channels` is not as described above.
     """
     shape = None if size is None else picture_size("size", size)
-    if channels not in (None, 1, 3):
-        raise refused("channels", channels, "1 (grey) or 3 (colour)")
+    check_channels(channels)
     try:
         status = Path(path).stat()
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait forever
@@ -135,6 +134,12 @@ def picture_size(name: str, value: Any) -> tuple[int, int]:
     if rows * columns > MAX_PIXELS:
         raise refused(name, value, f"at most {MAX_PIXELS:,} pixels")
     return rows, columns
+
+
+def check_channels(channels: Any) -> None:
+    """Raise ConfigError unless it is 1, 3 or None."""
+    if channels is not None and (type(channels) is not int or channels not in (1, 3)):
+        raise refused("channels", channels, "1 (grey) or 3 (colour)")
 
 
 def shown_path(path: str | os.PathLike[str]) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from minifbi.arguments import refused
 from minifbi.datasets.core import Dataset, Split
 from minifbi.datasets.idx import DEFAULT_MAX_BYTES
-from minifbi.datasets.pictures import picture_size
+from minifbi.datasets.pictures import check_channels, picture_size
 from minifbi.errors import DataError
 
 __all__ = ["convert"]
@@ -51,8 +51,7 @@ def convert(
         If an option is outside its range, or the images have neither 1 nor 3 channels.
     """
     had, rows, columns = dataset.image_shape
-    if channels not in (None, 1, 3):
-        raise refused("channels", channels, "1 (grey) or 3 (colour)")
+    check_channels(channels)
     if channels is not None and channels != had and had not in (1, 3):
         raise refused("channels", channels, f"nothing: the images of {dataset.name} have {had}")
     size = (rows, columns) if image_size is None else picture_size("image_size", image_size)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from minifbi.errors import ConfigError
 from minifbi.explain.base import Explainer, Floats, passages, relevance_at_pixels
 from minifbi.explain.targets import Target
-from minifbi.layers import AvgPool2d, Conv2d, Flatten, Layer, MaxPool2d, Step
+from minifbi.layers import AvgPool2d, Conv2d, Layer, MaxPool2d
 from minifbi.rules import Composite, Guided, Passage, Zero, get_rule
 
 GUIDED = Composite(Zero(), Zero(), relu=Guided())
@@ -74,25 +74,24 @@ class GradCAM(Explainer):
 
 def _maps(passed: Sequence[Passage], layer: str) -> Passage:
     """Of the passages, the last layer first, the one whose output are Grad-CAM's maps."""
-    if layer:
-        found = [one for one in passed if one.step.name == layer]
-    else:
-        convs = [i for i, one in enumerate(passed) if isinstance(one.step.layer, Conv2d)]
-        found = [passed[i] for i in range(convs[0], -1, -1)] if convs else []
-        kept = [one for one in found if one.step.z.shape == found[0].step.z.shape]
-        ends = [i for i, one in enumerate(found) if _ends_maps(one.step)] or [len(found)]
-        found = [one for one in found[: ends[0]] if one in kept][-1:]
-    if not found or found[0].step.z.ndim != 4:
+    found: Passage | None = None
+    grows = False  # whether we are behind a convolution, where maps still have its size
+    for one in reversed(passed):
+        if layer:
+            found = one if one.step.name == layer else found
+        elif isinstance(one.step.layer, Conv2d):
+            found, grows = one, True
+        elif found is not None and grows:
+            grows = one.step.z.shape == found.step.z.shape
+            grows = grows and not isinstance(one.step.layer, (MaxPool2d, AvgPool2d))
+            found = one if grows else found
+    if found is None or found.step.z.ndim != 4:
         names = ", ".join(one.step.name for one in passed if one.step.z.ndim == 4)
         raise ConfigError(
             f"grad-cam got layer={layer!r}; expected one with maps (channels, height, width) below "
             f"what is explained: {names or 'this network has none'}"
         )
-    return found[0]
-
-
-def _ends_maps(step: Step) -> bool:
-    return step.z.ndim != 4 or isinstance(step.layer, (MaxPool2d, AvgPool2d, Flatten))
+    return found
 
 
 def _bilinear(size: int, known: int) -> NDArray[Any]:

@@ -150,7 +150,7 @@ class Unit(Target):
     Parameters
     ----------
     layer : str
-        Whose output; "relu3" is after the ReLU, "conv3" before it.
+        Whose output; "relu_conv3" is after the ReLU, "conv3" before it.
     channel : int
         The channel, or the unit of a dense layer.
     position : (int, int), optional

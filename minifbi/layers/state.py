@@ -131,6 +131,31 @@ class State:
         first = self.first_parameter
         return np.dtype(np.float32) if first is None else first.dtype
 
+    def to(self, backend: str | Backend, dtype: Any = None) -> Self:
+        """Bring all parameters and buffers to a backend and a dtype; gradients are forgotten.
+
+        Parameters
+        ----------
+        backend : str or Backend
+            Where the layer then computes.
+        dtype : float32 or float64, optional
+            Of the parameters; as it is if left out.
+
+        Returns
+        -------
+        Layer
+            The layer itself.
+        """
+        new, arrays = get_backend(backend), self.state_dict()
+        dtype = self.dtype if dtype is None else np.dtype(dtype)
+        if self.backend is new and dtype == self.dtype:
+            return self
+        for name, (layer, key, _) in self._named("own_buffers").items():
+            setattr(layer, key, new.asarray(arrays[name], dtype))
+        for name, p in self.parameters().items():
+            p.data, p.backend, p.grad = new.asarray(arrays[name], dtype), new, None
+        return self
+
     def zero_grad(self) -> None:
         """Forget all gradients."""
         for parameter in self.parameters().values():

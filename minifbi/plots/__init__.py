@@ -11,11 +11,12 @@ from minifbi.plots.curves import plot_curves
 from minifbi.plots.density import plot_densities
 from minifbi.plots.figure import DPI, save_figure
 from minifbi.plots.heatmaps import plot_heatmaps
+from minifbi.plots.pixels import heatmap_pixels, image_pixels, save_pixels
 from minifbi.plots.run import draw_run, example_image
 from minifbi.plots.runs import plot_runs
 from minifbi.plots.scheme import plot_scheme
 from minifbi.plots.tradeoff import Point, plot_tradeoff
 
 __all__ = ["DPI", "Point", "draw_run", "example_image", "plot_activations", "plot_comparison"]
-__all__ += ["plot_curves", "plot_densities", "plot_heatmaps", "plot_runs", "plot_scheme"]
-__all__ += ["plot_tradeoff", "save_figure"]
+__all__ += ["heatmap_pixels", "image_pixels", "plot_curves", "plot_densities", "plot_heatmaps"]
+__all__ += ["plot_runs", "plot_scheme", "plot_tradeoff", "save_figure", "save_pixels"]

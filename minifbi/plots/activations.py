@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from minifbi.activation_maps import ActivationMaps, LayerMaps, activation_maps
-from minifbi.layers import Sequential
+from minifbi.layers import Layer
 from minifbi.plots.figure import BAR, BAR_GAP, Page, largest, number
 
 # All lengths in inches.
@@ -26,7 +26,7 @@ GREY = "#e0e0e0"  # around each tile, so that a white map still shows
 
 
 def plot_activations(
-    model: Sequential,
+    model: Layer,
     image: Any,
     label: int | None = None,
     *,
@@ -47,7 +47,7 @@ def plot_activations(
 
     Parameters
     ----------
-    model : Sequential
+    model : Layer
         With any number of convolutions, or none.
     image : array, shape (C, H, W)
         Pixels in [0, 1].

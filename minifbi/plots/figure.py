@@ -52,14 +52,17 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     )
 
 
-def check_place(path: str | os.PathLike[str]) -> None:
+def check_place(path: str | os.PathLike[str], suffix: str = ".png", what: str = "figures") -> None:
     """Raise ConfigError or FileNotFoundError unless it is a .png in a folder that exists."""
     path = Path(path)
-    if path.suffix.lower() != ".png":
-        raise ConfigError(f"{path}: figures are written as PNG; expected a name that ends in .png")
+    if path.suffix.lower() != suffix:
+        kind = suffix[1:].upper()
+        raise ConfigError(
+            f"{path}: {what} are written as {kind}; expected a name that ends in {suffix}"
+        )
     if not path.parent.is_dir():
-        what = "No such file or directory; make the folder first:"
-        raise FileNotFoundError(errno.ENOENT, what, str(path.parent))
+        problem = "No such file or directory; make the folder first:"
+        raise FileNotFoundError(errno.ENOENT, problem, str(path.parent))
 
 
 def new_figure(width: float, height: float, **options: Any) -> Figure:

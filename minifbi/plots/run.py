@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from minifbi.datasets import Dataset
+from minifbi.files.source import part_name
 from minifbi.plots.activations import plot_activations
 from minifbi.plots.curves import plot_curves
 from minifbi.plots.figure import save_figure
@@ -35,7 +36,7 @@ def draw_run(trainer: Trainer, folder: Path) -> None:
     kind = describe_regularizer(config).replace("lambda ", "lambda = ")
     if not config.penalty_weight:
         kind = "conventional training"
-    title = f"{config.model} on {dataset.name}, {kind}, seed {config.seed}"
+    title = f"{part_name(config.model)} on {dataset.name}, {kind}, seed {config.seed}"
     figure = plot_curves(
         {name: np.array(values) for name, values in trainer.history.items()},
         trainer.records,

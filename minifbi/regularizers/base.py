@@ -11,7 +11,7 @@ import numpy as np
 from minifbi.arguments import number
 from minifbi.autograd import Tensor
 from minifbi.errors import ConfigError
-from minifbi.layers import Sequential, Step
+from minifbi.layers import Layer, Step
 from minifbi.rules import Composite, get_rule
 
 ZERO = get_rule("zero")
@@ -23,7 +23,7 @@ class Batch:
 
     Attributes
     ----------
-    model : Sequential
+    model : Layer
         The network whose forward pass this is.
     steps : sequence of Step
         The forward pass, Eq. (1): ``steps[0].x`` are the images, ``steps[-1].z`` the logits.
@@ -35,7 +35,7 @@ class Batch:
         For regularizers that draw random numbers.
     """
 
-    model: Sequential
+    model: Layer
     steps: Sequence[Step]
     labels: Any
     masks: Any = None

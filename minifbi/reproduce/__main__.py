@@ -16,6 +16,8 @@ from minifbi.reproduce.pipeline import Clock, Reproduction, duration, machine, t
 from minifbi.reproduce.report import Facts, write_report
 from minifbi.reproduce.results import Results
 from minifbi.reproduce.settings import Settings, quick
+from minifbi.training.part import KINDS
+from minifbi.training.parts import Parts
 
 PROG = "minifbi.reproduce"
 DEFAULT = Settings()
@@ -67,6 +69,17 @@ def build_parser() -> Parser:
         help="folder with the IDX files of Fashion-MNIST (default: the download folder; without "
         "the files these runs are left out)",
     )
+    group = parser.add_argument_group(
+        "your own", "parts in a Python file, compared with the paper's over some seeds"
+    )
+    for kind in KINDS.values():
+        group.add_argument(
+            kind.flag,
+            dest=f"own_{kind.option}",
+            metavar="FILE.py:function",
+            default=argparse.SUPPRESS,
+            help=f"a {kind.noun}",
+        )
     parser.add_argument(
         "--colorblind", action="store_true", help="colours for people with colour-vision deficiency"
     )
@@ -90,7 +103,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         if options.plan and options.report:
             raise ConfigError("--plan and --report: choose one")
-        whole = Reproduction(settings, out, say)
+        given = {n: getattr(options, f"own_{kind.option}", None) for n, kind in KINDS.items()}
+        whole = Reproduction(settings, out, say, Parts.of(**given))
         if not options.report:
             step = time_step(whole.data)
             print(whole.describe_plan(step), flush=True)

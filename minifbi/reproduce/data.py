@@ -14,8 +14,11 @@ from minifbi.datasets import (
     load_idx_folder,
 )
 from minifbi.errors import DataError
+from minifbi.files.source import is_own
+from minifbi.reproduce.experiments import NOTHING
 from minifbi.reproduce.settings import Settings
 from minifbi.training import TrainConfig
+from minifbi.training.parts import Parts
 
 
 class Data:
@@ -25,10 +28,12 @@ class Data:
     ----------
     settings : Settings
         How many images, and where Fashion-MNIST is.
+    parts : Parts
+        With the data set of the user's own, if there is one.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, parts: Parts = NOTHING) -> None:
+        self.settings, self.parts = settings, parts
         self.loaded: dict[str, Dataset] = {}
 
     def __call__(self, config: TrainConfig) -> Dataset:
@@ -45,6 +50,8 @@ class Data:
                 data, why = self.fashion()
                 if data is None:
                     raise DataError(why)
+            elif is_own(name):
+                data = self.parts.make_data(config)
             else:
                 data = load_dataset(name)
             s = self.settings

@@ -7,12 +7,14 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from minifbi.files.source import part_name
 from minifbi.reproduce.settings import Settings
 from minifbi.training import TrainConfig
+from minifbi.training.parts import Parts
 
 MAIN, DECOY, LAMBDA, ABLATION = "main", "decoy-mnist", "lambda", "ablation"
-NETWORKS, FASHION = "networks", "fashion-mnist"
-GROUPS = (MAIN, DECOY, LAMBDA, ABLATION, NETWORKS, FASHION)
+NETWORKS, FASHION, OWN = "networks", "fashion-mnist", "your own"
+GROUPS = (MAIN, DECOY, LAMBDA, ABLATION, NETWORKS, FASHION, OWN)
 
 METHODS = ("none", "fbi", "l1", "l2", "input-gradient", "saliency-guided")
 DECOY_METHODS = ("none", "fbi", "l1", "right-reasons")
@@ -28,6 +30,7 @@ STEP_COST = {
     "right-reasons": 2.2,
     "saliency-guided": 2.5,
 }
+NOTHING = Parts()  # of one's own
 MODEL_COST = {"alexnet": 1.0, "lenet": 0.5, "mlp": 0.3}
 # of a relevance pass that cannot use the fused blocks, against one that can
 RULE_COST = {"epsilon": 2.9, "gamma": 4.4, "alpha-beta": 5.9}
@@ -42,7 +45,8 @@ class Experiment:
     group : str
         One of :data:`GROUPS`.
     method : str
-        How it is regularised: a name of :data:`METHODS` or :data:`DECOY_METHODS`.
+        How it is regularised: a name of :data:`METHODS` or :data:`DECOY_METHODS`, or in the
+        group "your own" that of a regularizer or a rule of one's own.
     setting : str
         What distinguishes it within its group, for example "start = logits"; empty if
         the method alone does.
@@ -126,13 +130,17 @@ def cost(config: TrainConfig, images: int) -> float:
     -------
     float
     """
-    step = STEP_COST[config.regularizer]
-    step *= RULE_COST.get(config.fbi_rule.partition(":")[0], 1.0)
+    step = STEP_COST.get(config.regularizer, 2.2)
+    step *= RULE_COST.get(
+        config.fbi_rule.partition(":")[0], 4.4 if "rule" in config.checksums else 1
+    )
     steps = config.epochs * math.ceil(images / config.batch_size)
-    return step * MODEL_COST[config.model] * steps
+    return step * MODEL_COST.get(config.model, 1.0) * steps
 
 
-def plan(settings: Settings, l1_weight: float | None, fashion: bool) -> list[Experiment]:
+def plan(
+    settings: Settings, l1_weight: float | None, fashion: bool, parts: Parts = NOTHING
+) -> list[Experiment]:
     """All experiments, the most important first.
 
     Parameters
@@ -143,6 +151,8 @@ def plan(settings: Settings, l1_weight: float | None, fashion: bool) -> list[Exp
         From :mod:`minifbi.reproduce.matching`; None while it is not known.
     fashion : bool
         Whether Fashion-MNIST is available.
+    parts : Parts
+        Parts of the user's own, which are compared with the paper's methods at the end.
 
     Returns
     -------
@@ -169,8 +179,27 @@ def plan(settings: Settings, l1_weight: float | None, fashion: bool) -> list[Exp
         compare(NETWORKS, METHODS[:2], settings.side_seeds, model=model)
     if fashion:
         compare(FASHION, METHODS[:3], settings.side_seeds, dataset=FASHION)
+    runs += _own(settings, parts)
     runs += _ablations(settings)  # last, since it ends with the slow rules
     return runs
+
+
+def _own(settings: Settings, parts: Parts) -> Iterator[Experiment]:
+    """Conventional and FBI training of one's own network on one's own data, and its penalties."""
+    if parts == NOTHING:
+        return
+    where = Parts(model=parts.model, dataset=parts.dataset)
+    for seed in range(settings.side_seeds):
+        base = where.named_in(base_config(settings, seed))
+        setting = f"{part_name(base.model)} on {part_name(base.dataset)}"
+        for method in METHODS[:2]:
+            yield Experiment(OWN, method, setting, with_method(base, method))
+        for name in ("regularizer", "rule"):
+            part = getattr(parts, name)
+            if part is not None:
+                config = dataclasses.replace(where, **{name: part}).named_in(base)
+                method = f"{'FBI with ' if name == 'rule' else ''}{part_name(part.text)}"
+                yield Experiment(OWN, method, setting, config)
 
 
 def _lambdas(settings: Settings) -> Iterator[Experiment]:

@@ -15,13 +15,14 @@ import numpy as np
 from minifbi import __version__
 from minifbi.files.atomic import write_json
 from minifbi.reproduce.data import Data, first
-from minifbi.reproduce.experiments import MAIN, Experiment, cost, plan, with_method
+from minifbi.reproduce.experiments import MAIN, NOTHING, OWN, Experiment, cost, plan, with_method
 from minifbi.reproduce.matching import search_weight
 from minifbi.reproduce.measuring import mean_activation_of, measure
 from minifbi.reproduce.results import Value
 from minifbi.reproduce.settings import Settings
 from minifbi.reproduce.store import Store
 from minifbi.training import TrainConfig, Trainer
+from minifbi.training.parts import Parts
 
 Say = Callable[[str], None]
 
@@ -85,22 +86,28 @@ class Reproduction:
         Folder for runs, measures, figures and the report.
     say : callable
         Takes one line of progress as text.
+    parts : Parts
+        Parts of the user's own, to compare with the paper's.
     """
 
-    def __init__(self, settings: Settings, out: Path, say: Say) -> None:
-        self.settings, self.out, self.say = settings, out, say
-        self.data = Data(settings)
-        self.store = Store(out, self.data)
+    def __init__(self, settings: Settings, out: Path, say: Say, parts: Parts = NOTHING) -> None:
+        self.settings, self.out, self.say, self.parts = settings, out, say, parts
+        self.data = Data(settings, parts)
+        self.store = Store(out, self.data, parts)
         fashion, self.no_fashion = self.data.fashion()
         self.fashion = fashion is not None
         self.matching: dict[str, Any] = {}
         self.values: list[Value] = []
+        for experiment in self.experiments():  # what does not fit is said now, not after hours
+            if experiment.group == OWN and experiment.seed == 0:
+                config = experiment.config
+                Trainer(config, self.data(config), **self.store.own(config))
 
     # ---- the plan ------------------------------------------------------------------------
     def experiments(self) -> list[Experiment]:
         """The plan, with the L1 weight if it is known."""
         weight = self.matching.get("weight")
-        return plan(self.settings, weight, self.fashion)
+        return plan(self.settings, weight, self.fashion, self.parts)
 
     def cost(self, experiment: Experiment) -> float:
         """Conventional steps that an experiment costs, training alone."""

@@ -30,6 +30,7 @@ from minifbi.reproduce.experiments import (
     LAMBDA,
     METHODS,
     NETWORKS,
+    OWN,
 )
 from minifbi.reproduce.measuring import SIDES
 from minifbi.reproduce.results import ACTIVATION, ALL_LAYERS, CONFOUNDER, EXPLANATION, Key, Results
@@ -297,6 +298,8 @@ def _others(results: Results, facts: Facts) -> list[Block]:
                     caption=MARKS,
                 ),
             ]
+    for setting in dict.fromkeys(setting for _, setting in results.variants(OWN)):
+        blocks += _smaller(results, OWN, setting, f"Your own: {setting}")
     networks = list(dict.fromkeys(setting for _, setting in results.variants(NETWORKS)))
     for setting in networks:
         blocks += _smaller(results, NETWORKS, setting, f"Another network: {setting}")
@@ -310,6 +313,7 @@ def _others(results: Results, facts: Facts) -> list[Block]:
 def _smaller(results: Results, group: str, setting: str, title: str) -> list[Block]:
     variants = results.variants(group)
     methods = [m for m in LABELS if (m, setting) in variants]
+    methods += [m for m, where in variants if where == setting and m not in LABELS]
     keys = set(results.keys(ACTIVATION, group))
     labels: dict[Key, str] = {
         key: label

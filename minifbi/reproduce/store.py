@@ -15,6 +15,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,11 +28,15 @@ from minifbi.backends import get_backend
 from minifbi.datasets import Dataset
 from minifbi.errors import DataError, NonFiniteError
 from minifbi.files.atomic import write_json
+from minifbi.files.source import is_own, part_name
 from minifbi.files.strict_json import read_json
-from minifbi.layers import Sequential
+from minifbi.reproduce.experiments import NOTHING
 from minifbi.training import TrainConfig, load_model, resume, train
 from minifbi.training.folder import CONFIG, LAST, RESULT
+from minifbi.training.part import KINDS
+from minifbi.training.parts import Parts
 
+QUIET: dict[str, Any] = {"quiet": True, "figures": False}
 DIVERGED = "diverged.json"
 """In the folder of a run that ended in NaN, instead of result.json: the reason."""
 
@@ -87,10 +92,19 @@ class Store:
         The folder of the reproduction.
     data : callable
         Takes a configuration and returns its data set.
+    parts : Parts
+        Parts of the user's own, for the runs that name them.
     """
 
-    def __init__(self, root: Path, data: Callable[[TrainConfig], Dataset]) -> None:
-        self.root, self.data = root, data
+    def __init__(
+        self, root: Path, data: Callable[[TrainConfig], Dataset], parts: Parts = NOTHING
+    ) -> None:
+        self.root, self.data, self.parts = root, data, parts
+
+    def own(self, config: TrainConfig) -> dict[str, Any]:
+        """The parts of the user's own that a configuration names, but for the data set."""
+        found = {name: getattr(self.parts, name) for name in ("model", "regularizer", "rule")}
+        return {n: part for n, part in found.items() if is_own(getattr(config, KINDS[n].option))}
 
     # ---- runs --------------------------------------------------------------------------
     def _resolve(self, config: TrainConfig) -> TrainConfig:
@@ -125,7 +139,8 @@ class Store:
         -------
         Path
         """
-        name = f"{config.model}-{config.dataset}-{config.regularizer}-seed{config.seed}"
+        names = (config.model, config.dataset, config.regularizer)
+        name = re.sub(r"[^\w.-]", "_", "-".join(map(part_name, names))) + f"-seed{config.seed}"
         return self.root / "runs" / f"{name}-{checksum(self.key(config))}"
 
     def result(self, config: TrainConfig) -> dict[str, Any] | None:
@@ -170,15 +185,15 @@ class Store:
         begin = time.perf_counter()
         try:
             if (folder / CONFIG).exists() or (folder / LAST).exists():
-                return resume(folder, dataset=data, quiet=True, figures=False)
-            return train(self._resolve(config), folder, dataset=data, quiet=True, figures=False)
+                return resume(folder, dataset=data, **self.own(config), **QUIET)
+            return train(self._resolve(config), folder, dataset=data, **self.own(config), **QUIET)
         except NonFiniteError as error:
             seconds = time.perf_counter() - begin
             outcome = {"diverged": str(error), "seconds": seconds, "seed": config.seed}
             write_json(folder / DIVERGED, outcome)
             return outcome
 
-    def model(self, config: TrainConfig) -> Sequential:
+    def model(self, config: TrainConfig) -> Any:
         """The trained network of a finished run, in evaluation mode.
 
         Parameters
@@ -188,10 +203,14 @@ class Store:
 
         Returns
         -------
-        Sequential
+        Layer
         """
         resolved = self._resolve(config)
-        model, _ = load_model(self.folder(config), backend=resolved.backend)
+        model, _ = load_model(
+            self.folder(config),
+            backend=resolved.backend,
+            model=self.own(config).get("model"),
+        )
         return model
 
     # ---- measures ----------------------------------------------------------------------

@@ -5,7 +5,7 @@ own: their positive parts, their squares.  Such a map and its transpose are two 
 layer's ``forward`` and ``relevance`` (:mod:`minifbi.layers.linear`), with their adjoints.
 """
 
-from minifbi.autograd import Tensor, where
+from minifbi.autograd import Tensor, record
 from minifbi.errors import ConfigError
 from minifbi.layers import Linear, Step
 from minifbi.layers.tape import apply, carry_back
@@ -64,6 +64,8 @@ def divide(a: Tensor, b: Tensor, epsilon: float = 0.0) -> Tensor:
     -------
     Tensor, the broadcast shape
     """
-    bottom = b + b.backend.xp.where(b.data >= 0, epsilon, -epsilon) if epsilon else b
-    possible = bottom.data != 0
-    return where(possible, a / where(possible, bottom, 1.0), 0.0)
+    xp, eps = b.backend.xp, b.dtype.type(epsilon)
+    bottom = b.data + xp.where(b.data >= 0, eps, -eps)
+    possible = bottom != 0
+    inverse = possible / xp.where(possible, bottom, 1)
+    return a * record(inverse, (b,), lambda g: (-g * (inverse * inverse),), "inverse")

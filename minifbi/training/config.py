@@ -15,10 +15,12 @@ import numpy as np
 from minifbi.arguments import choice, number, pair, refused, whole
 from minifbi.backends import BACKEND_NAMES, get_backend
 from minifbi.datasets import Dataset, load_dataset
+from minifbi.datasets.pictures import check_channels
 from minifbi.errors import CheckpointError, ConfigError
 from minifbi.exchange import LoadedWeights, checksum, load_weights
 from minifbi.fbi import REDUCTIONS, STARTS, check_fbi_weight
-from minifbi.layers import Sequential
+from minifbi.files.source import OWN, is_own, part_name
+from minifbi.layers import Layer, Sequential
 from minifbi.models import MODELS, build_model
 from minifbi.optim import DEFAULT_LR, OPTIMIZERS, SGD, Adam, Optimizer, parse_schedule
 from minifbi.regularizers import (
@@ -27,7 +29,7 @@ from minifbi.regularizers import (
     get_regularizer,
     regularizer_names,
 )
-from minifbi.rules import get_rule
+from minifbi.rules import RULES, Composite, get_rule
 
 CUSTOM = "custom"
 """The `schedule` of a run whose learning rate follows a function that Python was given."""
@@ -38,6 +40,10 @@ LARGEST = 2**62
 @dataclass(frozen=True)
 class TrainConfig:
     """All options of a run; the defaults are those of the paper or of docs/.
+
+    `model`, `dataset`, `regularizer` and `fbi_rule` may also *name* a part of your own, as
+    ``net.py:build`` or ``own:build``.  A name is a text and no file is opened for it: pass the
+    part itself to :func:`train`, which then writes its name here.
 
     Attributes
     ----------
@@ -97,6 +103,9 @@ class TrainConfig:
         count starts again when the gate opens.  See :class:`minifbi.training.EarlyStopping`.
     min_delta : float
         How much higher the validation accuracy must be to count as better.
+    checksums : dict of str to str
+        SHA-256 of the file of each part of your own, by "model", "regularizer", "rule" and
+        "dataset"; :func:`train` fills it in.
 
     Raises
     ------
@@ -138,6 +147,7 @@ class TrainConfig:
     warmup: float = 0.0
     patience: int = 0
     min_delta: float = 0.0
+    checksums: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         choices: dict[str, tuple[str, ...]] = {
@@ -150,7 +160,10 @@ class TrainConfig:
             "dtype": ("float32", "float64"),
         }
         for name, allowed in choices.items():
-            choice(name, getattr(self, name), allowed)
+            if name not in ("model", "regularizer"):
+                choice(name, getattr(self, name), allowed)
+            elif not is_own(getattr(self, name)):
+                choice(name, getattr(self, name), (*allowed, "FILE.py:function"))
         if self.lr is None:
             self._put("lr", DEFAULT_LR[self.optimizer])
         if self.schedule != CUSTOM:
@@ -170,8 +183,10 @@ class TrainConfig:
         check_fbi_weight(self.fbi_weight)
         if not isinstance(self.fbi_rule, str):
             raise refused("fbi_rule", self.fbi_rule, "the name of a rule")
-        get_rule(self.fbi_rule)
+        if not is_own(self.fbi_rule):
+            get_rule(self.fbi_rule)
         self._check_regularizer()
+        self._check_checksums()
         self._check_weights()
 
     def _put(self, name: str, value: Any) -> None:
@@ -194,8 +209,7 @@ class TrainConfig:
                 self._put(name, whole(name, getattr(self, name), 1, LARGEST))
         if self.image_size is not None:
             self._put("image_size", pair("image_size", self.image_size, 1))
-        if self.channels not in (None, 1, 3):
-            raise refused("channels", self.channels, "1 (grey) or 3 (colour)")
+        check_channels(self.channels)
 
     def _check_regularizer(self) -> None:
         """One regularizer at a time, and no weight that nobody would look at."""
@@ -215,6 +229,17 @@ class TrainConfig:
                 f"its weight is regularizer_weight"
             )
 
+    def _check_checksums(self) -> None:
+        given = self.checksums
+        if not isinstance(given, Mapping) or not all(
+            name in ("model", "regularizer", "rule", "dataset")
+            and isinstance(value, str)
+            and re.fullmatch("[0-9a-f]{64}", value)
+            for name, value in given.items()
+        ):
+            raise refused("checksums", given, "64 hexadecimal digits for each part of your own")
+        self._put("checksums", dict(given))
+
     def _check_weights(self) -> None:
         if not isinstance(self.weights_skip, str):
             raise refused("weights_skip", self.weights_skip, "layers, separated by commas")
@@ -233,6 +258,11 @@ class TrainConfig:
         if self.regularizer == "none":
             return 0.0
         if self.regularizer_weight is None:
+            if is_own(self.regularizer):
+                raise ConfigError(
+                    f"the weight of regularizer={self.regularizer!r} is not known before it is "
+                    f"made; give regularizer_weight"
+                )
             return get_regularizer(self.regularizer).default_weight
         return self.regularizer_weight
 
@@ -268,6 +298,38 @@ class TrainConfig:
             raise ConfigError(f"unknown option {', '.join(unknown)} in the configuration")
         return cls(**values)
 
+    @classmethod
+    def from_run(cls, values: Mapping[str, Any]) -> TrainConfig:
+        """From the options that a run has stored.
+
+        A name that this process does not know, of a network, a regularizer or a rule, was the
+        name of one that somebody had added to those of minifbi: it becomes ``own:NAME``.
+
+        Parameters
+        ----------
+        values : mapping of str to object
+            As :meth:`from_dict` takes it.
+
+        Returns
+        -------
+        TrainConfig
+
+        Raises
+        ------
+        ConfigError
+            As from :meth:`from_dict`.
+        """
+        if isinstance(values, Mapping):
+            known = {"model": MODELS, "regularizer": regularizer_names(), "fbi_rule": RULES}
+            values = dict(values)
+            for option, names in known.items():
+                name = values.get(option)
+                if not isinstance(name, str) or is_own(name) or name.partition(":")[0] in names:
+                    continue
+                if re.fullmatch(r"\w[\w.-]{0,99}", name):
+                    values[option] = OWN + name
+        return cls.from_dict(values)
+
 
 # ---- the parts of a run that it names ----------------------------------------------------
 def make_model(config: TrainConfig, dataset: Dataset) -> Sequential:
@@ -283,7 +345,7 @@ def make_model(config: TrainConfig, dataset: Dataset) -> Sequential:
     )
 
 
-def start_from(config: TrainConfig, model: Sequential) -> LoadedWeights | None:
+def start_from(config: TrainConfig, model: Layer) -> LoadedWeights | None:
     """Load the weights that the configuration names; None if it names none.
 
     Raises
@@ -300,7 +362,7 @@ def start_from(config: TrainConfig, model: Sequential) -> LoadedWeights | None:
     return load_weights(model, path, skip=skip)
 
 
-def make_optimizer(config: TrainConfig, model: Sequential) -> Optimizer:
+def make_optimizer(config: TrainConfig, model: Layer) -> Optimizer:
     """The optimiser."""
     lr = float(config.lr)  # type: ignore[arg-type]  # TrainConfig has filled it in
     if config.optimizer == "sgd":
@@ -308,13 +370,17 @@ def make_optimizer(config: TrainConfig, model: Sequential) -> Optimizer:
     return Adam(model.parameters(), lr, weight_decay=config.weight_decay)
 
 
-def make_fbi(config: TrainConfig) -> FBI:
-    """The FBI loss with the configuration's options, to train with or to measure."""
-    return FBI(config.fbi_start, config.fbi_reduction, rule=config.fbi_rule)
+def make_fbi(config: TrainConfig, rule: Composite | None = None) -> FBI:
+    """The FBI loss with the configuration's options, or another rule, to train or to measure."""
+    return FBI(config.fbi_start, config.fbi_reduction, rule=rule or config.fbi_rule)
 
 
-def make_regularizer(config: TrainConfig, dataset: Dataset) -> Regularizer:
+def make_regularizer(
+    config: TrainConfig, dataset: Dataset, made: Regularizer | None = None
+) -> Regularizer:
     """The regularizer; with "none" the FBI loss, which is then measured and not minimised.
+
+    One's own is `made` already, and only looked at.
 
     Raises
     ------
@@ -323,7 +389,7 @@ def make_regularizer(config: TrainConfig, dataset: Dataset) -> Regularizer:
     """
     if config.regularizer in ("fbi", "none"):
         return make_fbi(config)
-    regularizer = get_regularizer(config.regularizer)
+    regularizer = made or get_regularizer(config.regularizer)
     if regularizer.needs_masks and getattr(dataset.train, "masks", None) is None:
         raise ConfigError(
             f"regularizer={config.regularizer!r} needs to know which pixels must not matter, and "
@@ -338,7 +404,8 @@ def describe_regularizer(config: TrainConfig) -> str:
         return "no regularizer"
     if config.regularizer == "fbi":
         return f"lambda {config.fbi_weight:g}"
-    label = get_regularizer(config.regularizer).label
+    own = is_own(config.regularizer)
+    label = part_name(config.regularizer) if own else get_regularizer(config.regularizer).label
     return f"{label} with weight {config.penalty_weight:g}"
 
 

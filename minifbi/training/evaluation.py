@@ -12,7 +12,7 @@ from minifbi.datasets import Split
 from minifbi.datasets.resident import ResidentSplit
 from minifbi.fbi import forward_pass
 from minifbi.fusion import fuse
-from minifbi.layers import Sequential
+from minifbi.layers import Layer
 from minifbi.layers.base import evaluating
 from minifbi.regularizers import Batch, Regularizer
 
@@ -23,13 +23,13 @@ def count_hits(logits: Tensor, labels: Any) -> Array:
 
 
 def evaluate(
-    model: Sequential, split: Split | ResidentSplit, batch_size: int = 500
+    model: Layer, split: Split | ResidentSplit, batch_size: int = 500
 ) -> tuple[float, float]:
     """Accuracy and mean cross-entropy of a model on a split, in evaluation mode.
 
     Parameters
     ----------
-    model : Sequential
+    model : Layer
         Its layers get back their modes afterwards.
     split : Split or ResidentSplit
         Images and their labels.
@@ -61,7 +61,7 @@ def evaluate(
 
 
 def evaluate_penalty(
-    model: Sequential, split: Split, regularizer: Regularizer, batch_size: int = 500, seed: int = 0
+    model: Layer, split: Split, regularizer: Regularizer, batch_size: int = 500, seed: int = 0
 ) -> float:
     """A regularizer's penalty of a model, averaged over a split, in evaluation mode.
 
@@ -72,7 +72,7 @@ def evaluate_penalty(
 
     Parameters
     ----------
-    model : Sequential
+    model : Layer
         Its layers get back their modes afterwards.
     split : Split
         Images and their labels, with masks where the regularizer needs them.

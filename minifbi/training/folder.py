@@ -24,6 +24,7 @@ import io
 import json
 import os
 import platform
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -36,6 +37,7 @@ from minifbi.errors import CheckpointError, RunFolderError
 from minifbi.files.atomic import keep_copy, write_json, write_text
 from minifbi.files.checkpoint import load_checkpoint
 from minifbi.files.lock import FolderLock
+from minifbi.files.source import part_name
 from minifbi.files.strict_json import read_json
 from minifbi.training.config import TrainConfig
 from minifbi.training.state import RunState
@@ -60,11 +62,13 @@ def default_folder(config: TrainConfig) -> Path:
     Path
     """
     weight = f"{config.penalty_weight:g}"
-    kind = f"fbi{weight}" if config.regularizer == "fbi" else f"{config.regularizer}-{weight}"
+    kind = part_name(config.regularizer)
+    kind = f"fbi{weight}" if config.regularizer == "fbi" else f"{kind}-{weight}"
     if not config.penalty_weight:
         kind = "conventional"
-    data = config.dataset if config.data_dir is None else Path(config.data_dir).name
-    name = f"{config.model}-{data}-{kind}-seed{config.seed}"
+    data = part_name(config.dataset if config.data_dir is None else Path(config.data_dir).name)
+    name = f"{part_name(config.model)}-{data}-{kind}-seed{config.seed}"
+    name = re.sub(r"[^\w.=+-]", "_", name)  # parts of one's own may be called anything
     folder, count = Path("runs") / name, 1
     while folder.exists():
         count += 1

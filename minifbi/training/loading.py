@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,25 @@ from minifbi.backends import get_backend
 from minifbi.datasets import Dataset
 from minifbi.errors import CheckpointError, ConfigError, ShapeError
 from minifbi.files.checkpoint import load_checkpoint
-from minifbi.layers import Sequential
+from minifbi.files.source import is_own, part_name
+from minifbi.layers import Layer
 from minifbi.models import build_model
-from minifbi.training.config import TrainConfig, load_data
+from minifbi.training.config import TrainConfig
 from minifbi.training.folder import LAST
+from minifbi.training.part import Given, as_part, need
+from minifbi.training.parts import Parts, build, changes
 from minifbi.training.state import RunState
 
+NEEDED = ("model", "dtype", "bias", "seed", "checksums")  # of the options, for the network
 TO_BUILD = ("config", "input_shape", "num_classes")  # what the network of a checkpoint needs
 
 
-def load_run_data(meta: Mapping[str, Any], data_dir: str | Path | None = None) -> Dataset:
+def load_run_data(
+    meta: Mapping[str, Any],
+    data_dir: str | Path | None = None,
+    *,
+    dataset: Dataset | Given | None = None,
+) -> Dataset:
     """The data set that a checkpoint was trained on.
 
     Parameters
@@ -32,7 +42,9 @@ def load_run_data(meta: Mapping[str, Any], data_dir: str | Path | None = None) -
     meta : mapping
         What :func:`load_model` returns beside the model.
     data_dir : path, optional
-        Folder with the four IDX files, where they are not what the configuration names.
+        File or folder with the data, where they are not where the configuration says.
+    dataset : Dataset, function or str, optional
+        The data set of your own on which the model was trained, as :func:`train` takes it.
 
     Raises
     ------
@@ -40,10 +52,12 @@ def load_run_data(meta: Mapping[str, Any], data_dir: str | Path | None = None) -
         If the data cannot be loaded, or its images are not those of the model.
     """
     RunState.check(meta, TO_BUILD)
-    config = TrainConfig.from_dict(meta["config"])
+    config = TrainConfig.from_run(meta["config"])
     if data_dir is not None:
         config = dataclasses.replace(config, data_dir=str(data_dir))
-    data = load_data(config)
+        if dataset is None and is_own(config.dataset):  # the folder stands for it
+            config = dataclasses.replace(config, dataset=part_name(config.dataset))
+    data = _again(config, dataset=dataset).make_data(config)
     if list(data.image_shape) != list(meta["input_shape"]):
         raise ShapeError(
             f"images of {data.name} are {data.image_shape}, the model was trained on "
@@ -53,8 +67,11 @@ def load_run_data(meta: Mapping[str, Any], data_dir: str | Path | None = None) -
 
 
 def load_model(
-    checkpoint: str | Path, *, backend: str = "auto"
-) -> tuple[Sequential, dict[str, Any]]:
+    checkpoint: str | Path,
+    *,
+    backend: str = "auto",
+    model: Layer | Given | Sequence[Layer | Given] | None = None,
+) -> tuple[Any, dict[str, Any]]:
     """Rebuild a trained model from ``checkpoint.npz`` or ``best.npz``.
 
     Parameters
@@ -63,17 +80,29 @@ def load_model(
         The file, or a run folder (its checkpoint.npz is taken then).
     backend : str
         Any: a model may be trained on one backend and used on another.
+    model : Layer, function or str, optional
+        The network of your own, as :func:`train` takes it.  A Layer gets the parameters of the
+        checkpoint.  Of a sequence of networks, a checkpoint takes the one from its file, else the
+        one with its name, else the only one; and none if its network is one of minifbi.
 
     Returns
     -------
-    model : Sequential, in evaluation mode
+    model : Layer, in evaluation mode
+        A :class:`~minifbi.layers.Sequential` unless it is your own.
     meta : dict
         What else the checkpoint says: "config", "epoch", "records", ...
 
     Raises
     ------
     CheckpointError
-        If the file cannot be used.
+        If the file cannot be used, or holds a network of your own and `model` is not given.
+    ConfigError
+        If `model` is not a network.
+
+    Warns
+    -----
+    UserWarning
+        If the file of that network is no longer the one with which it was trained.
     """
     path = Path(checkpoint)
     arrays, meta = load_checkpoint(path / LAST if path.is_dir() else path)
@@ -81,24 +110,60 @@ def load_model(
     parameters, chosen = arrays.get("parameters", {}), get_backend(backend)
     try:
         stored = meta["config"]
-        # these and no more: a regularizer of one's own need not be known to use the model
-        config = TrainConfig.from_dict(
-            {name: stored[name] for name in ("model", "dtype", "bias") if name in stored}
-        )
-        model = build_model(
-            config.model,
-            input_shape=tuple(meta["input_shape"]),
-            num_classes=meta["num_classes"],
-            bias=config.bias,
-            seed=WithinReason(sum(array.size for array in parameters.values())),
-            backend=chosen,
-            dtype=np.dtype(config.dtype),
-        )
-        model.load_state_dict(parameters)
-    except (ConfigError, ShapeError) as error:
+        # these and no more: what else is one's own need not be known to use the model
+        config = TrainConfig.from_run({name: stored[name] for name in NEEDED if name in stored})
+    except ConfigError as error:
         raise CheckpointError(f"{path} does not describe a model: {error}") from error
-    model.eval()
-    return model, meta
+    part = _again(config, model=_fitting(config, model)).model
+    if part is None:
+        try:
+            need({"model": config.model})
+        except ConfigError as error:
+            raise CheckpointError(f"{path}: {error}") from None
+    numbers = sum(array.size for array in parameters.values())
+    options = {"input_shape": tuple(meta["input_shape"]), "num_classes": meta["num_classes"]}
+    try:
+        if part is None:
+            network: Layer = build_model(
+                config.model,
+                **options,
+                bias=config.bias,
+                seed=WithinReason(numbers),
+                backend=chosen,
+                dtype=np.dtype(config.dtype),
+            )
+        elif options["num_classes"] > numbers:
+            raise CheckpointError("the checkpoint has fewer parameters than classes")
+        else:
+            network = build(part, dataclasses.replace(config, backend=chosen.name), **options)
+        network.load_state_dict(parameters)
+    except (ConfigError, ShapeError) as error:
+        if part is not None and isinstance(error, ConfigError):
+            raise  # the file has nothing to do with it
+        raise CheckpointError(f"{path} does not describe a model: {error}") from error
+    network.eval()
+    return network, meta
+
+
+def _fitting(config: TrainConfig, model: Any) -> Any:
+    """Of several networks the one with which a run was trained; a single one as it is."""
+    if not isinstance(model, (list, tuple)):
+        return model
+    parts = [part for part in (as_part("model", one) for one in model) if part is not None]
+    if not is_own(config.model):
+        return None
+    checksum = config.checksums.get("model")
+    same = [part for part in parts if checksum and part.checksum == checksum]
+    named = [part for part in same or parts if part_name(part.text) == part_name(config.model)]
+    return next(iter(named), parts[0] if len(parts) == 1 else None)
+
+
+def _again(config: TrainConfig, **given: Any) -> Parts:
+    """Parts that are given to read a run; a changed file is a warning."""
+    parts = Parts.of(**given)
+    for change in changes(config, parts):
+        warnings.warn(change, stacklevel=3)
+    return parts
 
 
 class WithinReason(np.random.Generator):

@@ -21,13 +21,15 @@ from minifbi.errors import CheckpointError, ConfigError, RunFolderError
 from minifbi.exchange import checksum
 from minifbi.files.atomic import write_json
 from minifbi.files.lock import FolderLock
+from minifbi.files.source import OWN, is_own, part_name
+from minifbi.layers import Layer
+from minifbi.regularizers import Regularizer
+from minifbi.rules import Composite, Rule
 from minifbi.training.callbacks import Callback
 from minifbi.training.config import (
     CUSTOM,
     TrainConfig,
     describe_regularizer,
-    load_data,
-    make_fbi,
     portable_path,
 )
 from minifbi.training.evaluation import evaluate, evaluate_penalty
@@ -48,20 +50,25 @@ from minifbi.training.folder import (
     write_log,
 )
 from minifbi.training.log import Progress, describe_epoch
+from minifbi.training.part import Given
+from minifbi.training.parts import Parts, check_resumed
 from minifbi.training.schedule import Schedule
 from minifbi.training.state import RunState
 from minifbi.training.trainer import Trainer
 
 # What resuming may change.  config.json says it first: a kill before the next checkpoint leaves
 # one with the old values.
-CHANGEABLE = ("epochs", "backend", "check_numerics")
+CHANGEABLE = ("epochs", "backend", "check_numerics", "checksums")
 
 
 def train(
     config: TrainConfig,
     out: str | Path | None = None,
     *,
-    dataset: Dataset | None = None,
+    model: Layer | Given | None = None,
+    regularizer: Regularizer | Given | None = None,
+    rule: Rule | Composite | Given | None = None,
+    dataset: Dataset | Given | None = None,
     callbacks: Iterable[Callback] = (),
     schedule: Schedule | None = None,
     quiet: bool = False,
@@ -75,8 +82,15 @@ def train(
         All options of the run.
     out : path, optional
         The folder, which must not hold a run; :func:`default_folder` if left out.
-    dataset : Dataset, optional
-        Your own data; otherwise what the configuration names is loaded.
+    model, regularizer, rule, dataset : object, function or str, optional
+        Parts of your own, in the place of those that the configuration names: the
+        :class:`~minifbi.layers.Layer`, :class:`~minifbi.regularizers.Regularizer`,
+        :class:`~minifbi.rules.Rule` or :class:`~minifbi.rules.Composite`, or
+        :class:`~minifbi.datasets.Dataset` itself; a function or class that makes it; or
+        ``"FILE.py:function"``, for which the file is run.  A function that makes a network gets
+        `input_shape`, `num_classes`, `seed`, `backend`, `dtype` and `bias`, as far as it takes
+        them; the others get nothing.  The network is brought to the configuration's backend and
+        dtype.
     callbacks : iterable of Callback
         Your own code at the moments of the training; see :class:`minifbi.training.Callback`.
     schedule : callable, optional
@@ -98,6 +112,8 @@ def train(
     MinifbiError, OSError
         One clear message each; what was written before stays.
     """
+    parts = Parts.of(model=model, regularizer=regularizer, rule=rule, dataset=dataset)
+    config = parts.named_in(config)
     backend = get_backend(config.backend)
     chosen = _why(config.backend, backend)
     config = dataclasses.replace(config, backend=backend.name)
@@ -109,8 +125,7 @@ def train(
         path = portable_path(config.weights, "weights")
         sha256 = config.weights_sha256 or checksum(config.weights)
         config = dataclasses.replace(config, weights=path, weights_sha256=sha256)
-    data = dataset or load_data(config)
-    trainer = Trainer(config, data, callbacks=callbacks, schedule=schedule)
+    trainer = _trainer(config, parts, callbacks=callbacks, schedule=schedule)
     config = trainer.config
     folder = default_folder(config) if out is None else Path(out)
     check_free(folder)
@@ -127,7 +142,11 @@ def resume(
     epochs: int | None = None,
     backend: str | None = None,
     check_numerics: bool | None = None,
-    dataset: Dataset | None = None,
+    model: Layer | Given | None = None,
+    regularizer: Regularizer | Given | None = None,
+    rule: Rule | Composite | Given | None = None,
+    dataset: Dataset | Given | None = None,
+    changed_parts: bool = False,
     callbacks: Iterable[Callback] = (),
     schedule: Schedule | None = None,
     quiet: bool = False,
@@ -147,8 +166,11 @@ def resume(
         numbers agree to rounding.  config.json and result.json name this one then.
     check_numerics : bool, optional
         Look, or do not look, for the first NaN from here on, whatever the configuration says.
-    dataset : Dataset, optional
-        The data of the run, if it did not come from the configuration.
+    model, regularizer, rule, dataset : object, function or str, optional
+        The parts of the run that were your own, as in :func:`train`.  No file that a run names is
+        opened, so that each must be given again.
+    changed_parts : bool
+        Go on although the file of such a part is no longer the one that the run began with.
     callbacks, schedule
         Those that the run was started with, which no file holds.  What the callbacks remember is
         in the checkpoint.
@@ -165,7 +187,8 @@ def resume(
     RunFolderError, CheckpointError
         If the folder holds no run, or its checkpoint cannot be used.
     ConfigError
-        If the run had a schedule of one's own and none is given, or the other way round.
+        If the run had a part or a schedule of one's own and none is given, or the other way
+        round; or if the file of a part has changed.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -185,8 +208,15 @@ def resume(
             raise ConfigError(
                 f"the run in {folder} has schedule={config.schedule!r}; resume it without another"
             )
-        data = dataset or load_data(config)
-        trainer = Trainer(config, data, callbacks=callbacks, schedule=schedule, fresh=run is None)
+        parts = Parts.of(model=model, regularizer=regularizer, rule=rule, dataset=dataset)
+        for change in check_resumed(config, parts, folder, changed_parts):
+            Progress.warn(change)
+        data_name = config.dataset
+        config = parts.named_in(config)
+        if not is_own(data_name):
+            config = dataclasses.replace(config, dataset=data_name)
+        options = {"callbacks": callbacks, "schedule": schedule, "fresh": run is None}
+        trainer = _trainer(config, parts, **options)
         if run is not None:  # else it was killed before its first epoch was done: it starts again
             trainer.load_state(run)
             for name in trainer.callbacks.missing(run.callbacks):
@@ -202,12 +232,23 @@ def resume(
         return _go_on(trainer, folder, lock, quiet, chosen, figures)
 
 
+def _trainer(config: TrainConfig, parts: Parts, **options: Any) -> Trainer:
+    data = parts.make_data(config)
+    return Trainer(
+        config, data, parts.model, regularizer=parts.regularizer, rule=parts.rule, **options
+    )
+
+
 def _resumed_config(folder: Path, run: RunState | None) -> TrainConfig:
     """The options of the run, from its checkpoint and from config.json."""
     stored = read_config(folder) if run is None or (folder / CONFIG).exists() else {}
     try:
-        config = TrainConfig.from_dict(stored if run is None else run.config)
-        newer = {name: stored[name] for name in CHANGEABLE if name in stored}
+        config = TrainConfig.from_run(stored if run is None else run.config)
+        newer = {
+            name: stored[name]
+            for name, value in config.to_dict().items()
+            if name in stored and (name in CHANGEABLE or (is_own(value) and is_own(stored[name])))
+        }
         new_config = dataclasses.replace(config, **newer)
     except ConfigError as error:
         raise CheckpointError(f"the configuration in {folder} cannot be used: {error}") from error
@@ -219,7 +260,9 @@ def _resumed_config(folder: Path, run: RunState | None) -> TrainConfig:
 def _check_same_run(folder: Path, config: TrainConfig, stored: dict[str, Any]) -> None:
     """Raise unless checkpoint.npz is that of the run that config.json, `stored`, describes."""
     for name, value in config.to_dict().items():
-        if name not in CHANGEABLE and name in stored and stored[name] != value:
+        if name in CHANGEABLE or stored.get(name, value) == value:
+            continue
+        if not (is_own(value) and (is_own(stored[name]) or value == f"{OWN}{stored[name]}")):
             raise CheckpointError(
                 f"{folder / LAST} belongs to another model or run: its {name} is "
                 f"{value!r}, {CONFIG} says {stored[name]!r}; nothing was changed"
@@ -254,7 +297,7 @@ def _go_on(
     progress = Progress(config.epochs * images, trainer.epoch * images, quiet, label=label)
     try:
         progress.say(
-            f"training {config.model} on {trainer.dataset.name}: {images:,} images, "
+            f"training {part_name(config.model)} on {trainer.dataset.name}: {images:,} images, "
             f"{config.epochs} epochs, {describe_regularizer(config)}, into {folder}, "
             f"backend {config.backend}{note}"
         )
@@ -319,7 +362,7 @@ def _finish(trainer: Trainer, folder: Path, draw: Draw | None) -> dict[str, Any]
     write_log(run, folder)  # again: a kill may have come between checkpoint and log
     accuracy, loss = evaluate(trainer.model, dataset.test)
     # one measure for every network, whatever it was trained with
-    fbi = evaluate_penalty(trainer.model, dataset.validation, make_fbi(config))
+    fbi = evaluate_penalty(trainer.model, dataset.validation, trainer.parts.make_fbi(config))
     last = run.records[-1]
     result: dict[str, Any] = {
         "test_accuracy": accuracy,

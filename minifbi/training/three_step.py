@@ -9,7 +9,7 @@ import numpy as np
 
 from minifbi.autograd import Tensor, cross_entropy, no_grad
 from minifbi.fbi import forward_pass
-from minifbi.layers import Sequential
+from minifbi.layers import Layer
 from minifbi.regularizers import FBI, Batch, Regularizer
 
 
@@ -38,7 +38,7 @@ class Losses:
 
 
 def three_step(
-    model: Sequential,
+    model: Layer,
     x: Any,
     labels: Any,
     regularizer: Regularizer | None = None,
@@ -55,7 +55,7 @@ def three_step(
 
     Parameters
     ----------
-    model : Sequential
+    model : Layer
         Its parameters get the gradients; those that were there are forgotten.
     x : array or Tensor, shape (N, C, H, W)
         Images, in [0, 1].

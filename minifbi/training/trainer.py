@@ -18,20 +18,17 @@ from minifbi.datasets import Dataset, Split
 from minifbi.datasets.resident import ResidentSplit, bring_near
 from minifbi.errors import CheckpointError, NonFiniteError, ShapeError
 from minifbi.fusion import fuse
-from minifbi.layers import Sequential
+from minifbi.layers import Layer
 from minifbi.numerics import check_parameters, checked, hint
+from minifbi.regularizers import Regularizer
+from minifbi.rules import Composite, Rule
 from minifbi.training.callbacks import Callback, Callbacks, EarlyStopping
-from minifbi.training.config import (
-    CUSTOM,
-    TrainConfig,
-    make_model,
-    make_optimizer,
-    make_regularizer,
-    start_from,
-)
+from minifbi.training.config import CUSTOM, TrainConfig, make_optimizer, start_from
 from minifbi.training.evaluation import evaluate
 from minifbi.training.gate import Gate
 from minifbi.training.log import BatchRecord, EpochLog, Progress
+from minifbi.training.part import Given
+from minifbi.training.parts import Parts
 from minifbi.training.schedule import LearningRate, Schedule
 from minifbi.training.state import BATCH, RunState
 from minifbi.training.three_step import Losses, three_step
@@ -48,8 +45,9 @@ class Trainer:
         All options of the run.
     dataset : Dataset
         The images to train, validate and test on.
-    model : Sequential, optional
-        Your own network; the one that the configuration names if left out.
+    model, regularizer, rule : object, function or str, optional
+        Parts of your own, in the place of those that the configuration names; see
+        :func:`minifbi.training.train`.
     callbacks : iterable of Callback
         Who is told of epochs, batches and the gate.
     schedule : callable, optional
@@ -60,7 +58,9 @@ class Trainer:
 
     Attributes
     ----------
-    model : Sequential
+    model : Layer
+    parts : Parts
+        Those of your own.
     loaded : LoadedWeights or None
         What was read from the weights that the configuration names.
     regularizer : Regularizer
@@ -85,20 +85,26 @@ class Trainer:
         self,
         config: TrainConfig,
         dataset: Dataset,
-        model: Sequential | None = None,
+        model: Layer | Given | None = None,
         *,
+        regularizer: Regularizer | Given | None = None,
+        rule: Rule | Composite | Given | None = None,
         callbacks: Iterable[Callback] = (),
         schedule: Schedule | None = None,
         fresh: bool = True,
     ) -> None:
         if schedule is not None:
             config = dataclasses.replace(config, schedule=CUSTOM)
+        self.parts = Parts.of(model=model, regularizer=regularizer, rule=rule)
+        config = self.parts.named_in(config)
         early = [EarlyStopping(config.patience, config.min_delta)] if config.patience else []
         self.callbacks = Callbacks([*callbacks, *early])
         self.config, self.dataset = config, dataset
-        self.regularizer = make_regularizer(config, dataset)
-        self.model = make_model(config, dataset) if model is None else model
+        self.regularizer = self.parts.make_regularizer(config, dataset)
+        self.model = self.parts.make_model(config, dataset)
         self.loaded = start_from(config, self.model) if fresh else None
+        if self.parts != Parts():
+            self.parts.try_out(self.model, self.regularizer, dataset)
         # what runs: the model itself, or on a compiled backend its rewriting
         self._fast = fuse(self.model, self.regularizer.rule)
         self.optimizer = make_optimizer(config, self.model)

@@ -12,7 +12,7 @@ from helpers import command
 from minifbi.benchmark.arithmetic import matrix_product_peak, multiply_adds, step_gflop
 from minifbi.benchmark.race import Contender, RaceError, race, ratios, write_case
 from minifbi.benchmark.scaling import AXES, plot_scaling
-from minifbi.models import alexnet, mlp
+from minifbi.models import alexnet, mlp, resnet
 
 
 def test_multiply_adds_of_the_default_net():
@@ -28,6 +28,14 @@ def test_multiply_adds_of_the_default_net():
         128 * 10,
     ]
     assert multiply_adds(alexnet(backend="numpy"), (1, 28, 28)) == expected
+
+
+def test_counting_leaves_running_statistics_alone():
+    net = resnet((1, 4, 4), backend="numpy")  # one image leaves one number per channel at the end
+    before = net.state_dict()
+    assert len(multiply_adds(net, (1, 4, 4))) == 10
+    assert net.training
+    assert all((before[name] == array).all() for name, array in net.state_dict().items())
 
 
 def test_step_gflop_is_the_cost_of_the_passes():

@@ -11,7 +11,8 @@ from matplotlib.image import imread
 
 from minifbi.datasets import load_dataset
 from minifbi.explain import EXPLAINERS, get_explainer
-from minifbi.explain.__main__ import main, trained_with
+from minifbi.explain.__main__ import main
+from minifbi.explain.runs import trained_with
 from minifbi.plots import plot_heatmaps, save_figure
 from minifbi.train import main as train_main
 from minifbi.training import TrainConfig, Trainer, load_model
@@ -114,9 +115,9 @@ def test_list_methods_needs_no_checkpoint(capsys):
     [
         (["--index", "120"], 2, "index 120: the test split of digits has 120 images"),
         (["--index", "-1"], 2, "index -1"),
-        (["--class", "10"], 2, "class '10': expected 'label', 'predicted', 0 to 9"),
+        (["--class", "10"], 2, "target '10': expected a class (label, predicted, 0, 1, 2,"),
         (["--method", "lrp"], 2, "unknown method 'lrp': expected one of lrp-0"),
-        (["--method", "lrp-gamma:x"], 2, "rule 'gamma' got 'x'"),
+        (["--method", "lrp-gamma:x"], 2, "gamma='x': expected a finite number"),
         (["--out", "picture.pdf"], 2, "expected a name that ends in .png"),
         (["--out", "none/picture.png"], 1, "No such file"),
         (["--data-dir", "none"], 1, "none"),

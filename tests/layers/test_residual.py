@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from small_nets import residual_net as net
 
 from minifbi import fbi
 from minifbi.activation_maps import activation_maps
@@ -11,11 +12,9 @@ from minifbi.autograd import Tensor, check_gradients, cross_entropy
 from minifbi.errors import ConfigError, ShapeError
 from minifbi.explain import LRP, conservation_report
 from minifbi.layers import (
-    AvgPool2d,
     Conv2d,
     Dense,
     Flatten,
-    MaxPool2d,
     ReLU,
     Residual,
     Sequential,
@@ -24,38 +23,6 @@ from minifbi.rules import RULES, walk
 from minifbi.training import three_step
 
 LABELS = np.array([0, 3, 1])
-
-
-def net(backend="numpy", bias=True, dtype=np.float64):
-    """Two blocks, one with a convolution in its shortcut and a chain inside its chain."""
-    options = {"backend": backend, "dtype": dtype, "rng": np.random.default_rng(4), "bias": bias}
-    model = Sequential(
-        {
-            "stem": Conv2d(1, 3, 3, padding=1, **options),
-            "relu": ReLU(),
-            "block1": Residual(
-                {
-                    "conv1": Conv2d(3, 3, 3, padding=1, **options),
-                    "relu": ReLU(),
-                    "conv2": Conv2d(3, 3, 3, padding=1, **options),
-                }
-            ),
-            "relu1": ReLU(),
-            "block2": Residual(
-                Sequential(Conv2d(3, 5, 3, stride=2, padding=1, **options), ReLU()),
-                Conv2d(5, 4, 3, padding=1, **options),
-                shortcut=Sequential(AvgPool2d(2), Conv2d(3, 4, 1, **options)),
-            ),
-            "relu2": ReLU(),
-            "pool": MaxPool2d(2),
-            "flatten": Flatten(),
-            "out": Dense(4 * 2 * 1, 4, **options),
-        }
-    )
-    for name, p in model.parameters().items():
-        if name.endswith("bias"):  # 0 is a kink of some rules
-            p.data = p.backend.asarray(options["rng"].normal(0, 0.1, p.shape).astype(dtype))
-    return model
 
 
 def images(n=3):

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from minifbi.layers import AvgPool2d, Conv2d, Dense, Dropout, Flatten, MaxPool2d, ReLU, Sequential
+from minifbi.layers import (
+    AvgPool2d,
+    Conv2d,
+    Dense,
+    Dropout,
+    Flatten,
+    MaxPool2d,
+    ReLU,
+    Residual,
+    Sequential,
+)
 
 BATCH, CLASSES = 3, 4
 INPUTS = {"dense": (6,)}  # all others take images of 1 x 7 x 6
@@ -41,3 +51,35 @@ def inputs(name, seed=0):
     rng = np.random.default_rng(100 + seed)
     shape = INPUTS.get(name, (1, 7, 6))
     return rng.standard_normal((BATCH, *shape)), rng.integers(0, CLASSES, BATCH)
+
+
+def residual_net(backend="numpy", bias=True, dtype=np.float64):
+    """Two blocks, one with a convolution in its shortcut and a chain inside its chain."""
+    options = {"backend": backend, "dtype": dtype, "rng": np.random.default_rng(4), "bias": bias}
+    model = Sequential(
+        {
+            "stem": Conv2d(1, 3, 3, padding=1, **options),
+            "relu": ReLU(),
+            "block1": Residual(
+                {
+                    "conv1": Conv2d(3, 3, 3, padding=1, **options),
+                    "relu": ReLU(),
+                    "conv2": Conv2d(3, 3, 3, padding=1, **options),
+                }
+            ),
+            "relu1": ReLU(),
+            "block2": Residual(
+                Sequential(Conv2d(3, 5, 3, stride=2, padding=1, **options), ReLU()),
+                Conv2d(5, 4, 3, padding=1, **options),
+                shortcut=Sequential(AvgPool2d(2), Conv2d(3, 4, 1, **options)),
+            ),
+            "relu2": ReLU(),
+            "pool": MaxPool2d(2),
+            "flatten": Flatten(),
+            "out": Dense(4 * 2 * 1, 4, **options),
+        }
+    )
+    for name, p in model.parameters().items():
+        if name.endswith("bias"):  # 0 is a kink of some rules
+            p.data = p.backend.asarray(options["rng"].normal(0, 0.1, p.shape).astype(dtype))
+    return model

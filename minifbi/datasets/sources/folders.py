@@ -9,16 +9,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from minifbi.arguments import refused
 from minifbi.datasets.core import Dataset, Split
-from minifbi.datasets.idx import DEFAULT_MAX_BYTES
 from minifbi.datasets.pictures import (
     PICTURE_SUFFIXES,
-    PictureError,
+    check_channels,
     picture_size,
-    read_picture,
     shown_path,
 )
+from minifbi.datasets.sources.reader import NAMED, PictureReader
 from minifbi.datasets.splits import TEST_SHARE, VALIDATION_SHARE, draw_splits
 from minifbi.errors import DataError
 
@@ -27,7 +25,6 @@ __all__ = ["class_folders", "load_image_folder"]
 TRAIN, TEST = "train", "test"
 VALIDATION_NAMES = ("val", "validation", "valid")
 SPLIT_NAMES = (TRAIN, *VALIDATION_NAMES, TEST)
-_NAMED = 5  # files in one message
 _LITTER = ("thumbs.db", "desktop.ini", "__macosx")  # beside what begins with a dot
 
 
@@ -89,8 +86,7 @@ def load_image_folder(
         If an option is outside its range.
     """
     root = Path(folder)
-    if channels not in (None, 1, 3):
-        raise refused("channels", channels, "1 (grey) or 3 (colour)")
+    check_channels(channels)
     size = None if image_size is None else picture_size("image_size", image_size)
     given, classes = _find(root)
     files, labels = given.pop(TRAIN)
@@ -109,7 +105,7 @@ def load_image_folder(
     for which, (own, own_labels) in given.items():
         order = rng.permutation(len(own))
         plan[which] = [own[i] for i in order], own_labels[order]
-    reader = _Reader(root, size, channels, sum(len(own) for own, _ in plan.values()))
+    reader = PictureReader(root, size, channels, sum(len(own) for own, _ in plan.values()))
     images = {which: reader.read(own) for which, (own, _) in plan.items()}
     reader.check()
     splits = {
@@ -135,8 +131,10 @@ def _read_only(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return array
 
 
-def _describe(reader: _Reader, classes: Sequence[str], missing: Sequence[str], seed: int) -> str:
-    some = ", ".join(classes[:_NAMED]) + (", ..." if len(classes) > _NAMED else "")
+def _describe(
+    reader: PictureReader, classes: Sequence[str], missing: Sequence[str], seed: int
+) -> str:
+    some = ", ".join(classes[:NAMED]) + (", ..." if len(classes) > NAMED else "")
     rows, columns = reader.shape or (0, 0)
     parts = [
         f"{reader.count:,} pictures of {len(classes)} classes ({some})",
@@ -160,7 +158,7 @@ def class_folders(folder: Path) -> list[str]:
     DataError
         If it cannot be read as a folder.
     """
-    return sorted(entry.name for entry in _entries(folder) if entry.is_dir())
+    return sorted(entry.name for entry in _entries(folder) if os.path.isdir(entry.path))
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
@@ -234,7 +232,7 @@ def _class_names(folder: Path, names: list[str]) -> tuple[str, ...]:
 def _list(folder: Path, classes: Sequence[str], empty: bool = False) -> _Listed:
     """All pictures in the folders of the classes; a class may be `empty` in some splits."""
     for entry in _entries(folder):
-        if not entry.is_dir() and _is_picture(entry.name):
+        if not os.path.isdir(entry.path) and _is_picture(entry.name):
             raise DataError(
                 f"{shown_path(entry.path)}: lies beside the folders of the classes, so its class "
                 "is unknown. Move it into one of them."
@@ -250,7 +248,7 @@ def _list(folder: Path, classes: Sequence[str], empty: bool = False) -> _Listed:
                 labels.append(label)
             else:
                 strange.append(shown_path(path.relative_to(folder)))
-                if len(strange) == _NAMED:
+                if len(strange) == NAMED:
                     break
         if strange:
             continue
@@ -261,7 +259,7 @@ def _list(folder: Path, classes: Sequence[str], empty: bool = False) -> _Listed:
             )
     if strange:
         raise DataError(
-            f"{shown_path(folder)}: {', '.join(strange[:_NAMED])}: not named like pictures; "
+            f"{shown_path(folder)}: {', '.join(strange[:NAMED])}: not named like pictures; "
             f"expected names that end in {', '.join(PICTURE_SUFFIXES)}. Remove or rename them."
         )
     return files, np.array(labels, np.int64)
@@ -283,90 +281,8 @@ def _walk(folder: Path) -> Iterator[Path]:
         below = []
         for entry in _entries(place):
             path = place / entry.name
-            if entry.is_dir():
+            if os.path.isdir(entry.path):
                 below.append(path)
             else:
                 yield path
         waiting.extend(reversed(below))
-
-
-# ---- reading them ------------------------------------------------------------------------
-class _Reader:
-    """Reads pictures into arrays of one shape, and remembers which of them were bad.
-
-    `channels` and `shape` (rows, columns) are those of the pictures read so far.
-    """
-
-    def __init__(
-        self, root: Path, size: tuple[int, int] | None, channels: int | None, count: int
-    ) -> None:
-        self.root, self.size, self.asked, self.count = root, size, channels, count
-        self.channels, self.shape = channels or 1, size
-        self.first: Path | None = None  # the one whose shape all must have
-        self.bad: list[str] = []
-        if size is not None:
-            self._check_memory()
-
-    def read(self, files: Sequence[Path]) -> NDArray[np.uint8]:
-        """The pictures, shape (N, C, H, W); C is 1 as long as all have been grey."""
-        images: NDArray[np.uint8] | None = None
-        for i, path in enumerate(files):
-            picture = self._picture(path)
-            if picture is None:
-                continue
-            if images is None:
-                images = np.zeros((len(files), self.channels, *picture.shape[1:]), np.uint8)
-            images = self.coloured(images)
-            images[i] = picture
-        return np.zeros((0, 1, 1, 1), np.uint8) if images is None else images
-
-    def coloured(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The images with as many channels as the pictures so far need."""
-        same = images.shape[1] == self.channels
-        return images if same else np.repeat(images, self.channels, axis=1)
-
-    def check(self, more: str = "") -> None:
-        """Raise DataError if a picture could not be read; `more` says that others may follow."""
-        if self.bad:
-            raise DataError(
-                f"{shown_path(self.root)}: {more}{len(self.bad)} of {self.count:,} pictures cannot "
-                f"be read: {', '.join(self.bad)}. Open them in an image program and save them "
-                "again, or remove them."
-            )
-
-    def _picture(self, path: Path) -> NDArray[np.uint8] | None:
-        try:
-            picture = read_picture(path, size=self.size, channels=self.asked)
-        except PictureError as error:
-            self.bad.append(f"{self._named(path)} ({error.reason})")
-            if len(self.bad) == _NAMED:
-                self.check("at least ")
-            return None
-        shape = picture.shape[1], picture.shape[2]
-        if self.shape is None or len(picture) > self.channels:
-            self.shape, self.channels = self.shape or shape, max(self.channels, len(picture))
-            self.first = self.first or path
-            self._check_memory()
-        if shape != self.shape:
-            rows, columns = self.shape
-            self.check()  # the bad ones first: they must be mended in any case
-            raise DataError(
-                f"{shown_path(self.root)}: {self._named(self.first or path)} has {rows} x "
-                f"{columns} pixels and {self._named(path)} has {shape[0]} x {shape[1]} "
-                "(rows x columns); expected pictures of one size. Have them resized with "
-                f"--image-size {min(self.shape)} or another size (image_size= in Python)."
-            )
-        return picture
-
-    def _named(self, path: Path) -> str:
-        return shown_path(path.relative_to(self.root))
-
-    def _check_memory(self) -> None:
-        rows, columns = self.shape or (0, 0)
-        needed = self.count * self.channels * rows * columns
-        if needed > DEFAULT_MAX_BYTES:
-            raise DataError(
-                f"{shown_path(self.root)}: {self.count:,} pictures of {self.channels} x {rows} x "
-                f"{columns} take {needed:,} bytes; expected at most {DEFAULT_MAX_BYTES:,} (4 GiB). "
-                "Give a smaller --image-size (image_size= in Python), or remove some."
-            )

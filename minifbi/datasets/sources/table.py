@@ -123,7 +123,7 @@ def _read(path: Path) -> Arrays | None:
         if len(line) == _MAX_LINE:
             raise ValueError("its first line does not end")
         names = next(csv.reader([line]), [])
-        header = not (names and names[0].strip().isdecimal())
+        header = bool(names) and not names[0].strip().isdecimal()
         column = 0
         if header:
             columns = [name.strip().lower() for name in names]
