@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from minifbi.arguments import arrays_like, finite_array
+from minifbi.arguments import arrays_like
 from minifbi.autograd import Tensor
 from minifbi.backends import Array, Backend, get_backend
 

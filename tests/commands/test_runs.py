@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from figure_checks import assert_texts_apart
 from helpers import command, small_mnist
-from minifbi.runs import SUMMARY, differences, find_runs, read_run, read_runs
-from minifbi.runs.__main__ import duration, in_order, labels, main
 from PIL import Image
 
 from minifbi.errors import CheckpointError, ConfigError, RunFolderError
 from minifbi.files.lock import FolderLock, is_locked
 from minifbi.plots import plot_runs
+from minifbi.runs import SUMMARY, differences, find_runs, read_run, read_runs
+from minifbi.runs.__main__ import duration, in_order, labels, main
 from minifbi.training import Callback, TrainConfig, train
 
 OPTIONS = {"model": "mlp", "backend": "numpy", "epochs": 2, "batch_size": 120}
