@@ -6,10 +6,10 @@ regularizers on gradients all read what :func:`walk` yields.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from minifbi.arguments import whole
 from minifbi.autograd import Tensor
-from minifbi.backends import Array
 from minifbi.errors import ConfigError
 from minifbi.layers import Step
 from minifbi.numerics import Watch, checking
@@ -117,7 +117,7 @@ def walk(
         )
 
 
-def _only(step: Step, channels: Sequence[int]) -> Array:
+def _only(step: Step, channels: Sequence[int]) -> Any:
     """A mask of one sample of ``step.z`` that is True at these channels."""
     shape = step.z.shape[1:]
     chosen = [whole(f"channel of {step.name}", c, 0, shape[0] - 1) for c in channels]
