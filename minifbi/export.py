@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,13 +47,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         default="network.safetensors",
         help="the file to write; its ending says the format: .safetensors, .npz or .onnx",
     )
+    parser.add_argument(
+        "--model",
+        metavar="FILE.py:function",
+        default=argparse.SUPPRESS,
+        help="the network of your own, of a run that was trained with it",
+    )
     arguments = parser.parse_args(argv)
+    own = getattr(arguments, "model", None)
     out = Path(arguments.out)
 
     def command() -> int:
         if out.suffix not in (".safetensors", ".npz", ".onnx"):
             raise ConfigError(f"--out {out}: expected .safetensors, .npz or .onnx at its end")
-        model, meta = load_model(arguments.checkpoint, backend="numpy")
+        model, meta = load_model(arguments.checkpoint, backend="numpy", model=own)
+        if getattr(model, "input_shape", None) is None:
+            model.input_shape = tuple(meta["input_shape"])
         write = export_onnx if out.suffix == ".onnx" else save_weights
         write(model, out, metadata=describe_run(meta))
         count = sum(array.size for array in model.state_dict().values())

@@ -172,8 +172,8 @@ def build_parser() -> Parser:
         type=int,
         metavar="EPOCHS",
         default=default.patience,
-        help="without a better validation accuracy, counted from the gate on, after which the run "
-        "stops; 0: never",
+        help="without a better validation accuracy after which the run stops; the count starts "
+        "again when the gate opens; 0: never",
     )
     group.add_argument(
         "--min-delta",

@@ -202,6 +202,11 @@ class ExpectedGradients(Explainer):
     background : float array, shape (B, C, H, W)
         Images to draw x' from, such as some of the training images.  Nothing can be explained
         without; :func:`with_background` adds it to an explainer made from a name.
+
+    Raises
+    ------
+    ConfigError
+        If `samples` or `seed` is outside its range.
     """
 
     samples: int = 50

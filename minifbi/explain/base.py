@@ -68,7 +68,24 @@ class Explainer(ABC):
         return found
 
     def for_images(self, count: int, rows: slice) -> Explainer:
-        """The explainer for some of `count` images: itself, unless it has something per image."""
+        """The explainer for some of the images: itself, unless it holds something per image.
+
+        Parameters
+        ----------
+        count : int
+            How many images there are.
+        rows : slice
+            Which of them.
+
+        Returns
+        -------
+        Explainer
+
+        Raises
+        ------
+        ShapeError
+            If what it holds is for another number of images.
+        """
         return self
 
     @abstractmethod
@@ -87,6 +104,11 @@ class Explainer(ABC):
         Returns
         -------
         ndarray, shape (N, C, H, W)
+
+        Raises
+        ------
+        ConfigError, ShapeError
+            If the explainer, the target and the images do not fit together.
         """
 
 

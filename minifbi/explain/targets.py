@@ -49,7 +49,24 @@ class Target(ABC):
         """
 
     def for_images(self, count: int, rows: slice = slice(None)) -> Target:
-        """The target for some of `count` images; raises ShapeError if it is made for others."""
+        """The target for some of the images.
+
+        Parameters
+        ----------
+        count : int
+            How many images there are.
+        rows : slice
+            Which of them.
+
+        Returns
+        -------
+        Target
+
+        Raises
+        ------
+        ShapeError
+            If it is made for another number of images.
+        """
         return self
 
     def describe(self, class_names: Sequence[str] | None = None) -> str:
@@ -74,6 +91,10 @@ class Target(ABC):
         steps : sequence of Step
             A forward pass, not empty.
 
+        Returns
+        -------
+        Tensor, shape (N, ...)
+
         Raises
         ------
         ConfigError
@@ -84,7 +105,22 @@ class Target(ABC):
         return step_named(steps, self.layer).z
 
     def ratio(self, z: Tensor) -> Tensor:
-        """The gradient of :meth:`value` at z, off the tape: where the relevance pass starts."""
+        """The gradient of :meth:`value`, off the tape: where the relevance pass starts.
+
+        Parameters
+        ----------
+        z : Tensor
+            What the network computes at the target's place.
+
+        Returns
+        -------
+        Tensor, shape of z
+
+        Raises
+        ------
+        ShapeError
+            If the value is not one number per image, computed from z.
+        """
         with enable_grad():
             leaf = Tensor(z.data, True, z.backend)
             value = self.value(leaf)

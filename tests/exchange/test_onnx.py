@@ -176,3 +176,22 @@ def test_errors_of_the_command_are_one_line(tmp_path, arguments, message):
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_of_ones_own(tmp_path, tiny_config):
+    source = tmp_path / "net.py"
+    source.write_text(
+        "from minifbi.layers import Dense, Flatten, Sequential\n\n\n"
+        "def build(input_shape, num_classes, **options):\n"
+        "    return Sequential({'flat': Flatten(), 'out': Dense(784, num_classes)})\n"
+    )
+    flags = ["--data-dir", tiny_config.data_dir, "--epochs=1", "--backend=numpy", "--quiet"]
+    own = ["--model", f"{source}:build"]
+    assert command("train", *flags, *own, "--out=run", cwd=tmp_path).returncode == 0
+    without = command("export", "run", "--out=net.onnx", cwd=tmp_path)
+    assert without.returncode == 1
+    assert without.stderr.count("\n") == 1
+    done = command("export", "run", "--out=net.onnx", *own, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    images = np.zeros((3, 1, 28, 28), np.float32)
+    assert logits(tmp_path / "net.onnx", images).shape == (3, 10)
