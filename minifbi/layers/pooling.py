@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from minifbi.arguments import expect_shape
 from minifbi.backends import Array, Backend
-from minifbi.errors import ConfigError, ShapeError
+from minifbi.errors import ConfigError
 from minifbi.layers.base import Gradients, Layer
 from minifbi.layers.window import Window
 
@@ -110,8 +111,7 @@ class GlobalAvgPool2d(Layer):
     proportional = True
 
     def check_input(self, shape: tuple[int, ...]) -> None:
-        if len(shape) != 4:
-            raise ShapeError(f"expected maps (N, C, H, W), got the shape {shape}")
+        expect_shape("GlobalAvgPool2d got an input", shape, ("N", "C", "H", "W"))
 
     def forward(self, backend: Backend, x: Array) -> tuple[Array, Any]:
         size = x.shape[2:]
