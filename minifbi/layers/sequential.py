@@ -58,7 +58,7 @@ class Sequential(Layer):
 
     def __repr__(self) -> str:
         inside = "\n".join(f"  {name}: {layer!r}" for name, layer in self.layers.items())
-        return f"Sequential(\n{inside}\n)"
+        return f"{type(self).__name__}(\n{inside}\n)"
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -184,9 +184,6 @@ class Residual(Sequential):
             )
         if shortcut is not None:
             self.layers["shortcut"] = shortcut
-
-    def __repr__(self) -> str:
-        return "Residual" + super().__repr__().removeprefix("Sequential")
 
     def trace(self, x: Any, name: str = "") -> list[Step]:
         x = x if isinstance(x, Tensor) else self.as_input(x)
