@@ -24,8 +24,6 @@ No method changes the layer: what ``forward`` wants to remember it returns as `s
 so that one layer may be used twice in a computation.
 """
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 from minifbi.autograd import Tensor
@@ -262,15 +260,3 @@ class Layer(State):
         parameters = tuple(self.own_parameters.values())
         z, saved = apply(self, x, parameters, name)
         return [Step(name, self, (x,), z, saved, parameters)]
-
-
-@contextlib.contextmanager
-def evaluating(model: Layer) -> Iterator[None]:
-    """Evaluation mode inside a ``with``; every layer gets back its own mode, frozen ones too."""
-    modes = [(part, part.training) for part in (model, *(p for _, p in model.named_layers()))]
-    model.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode

@@ -14,8 +14,8 @@ from minifbi.autograd import cross_entropy, no_grad
 from minifbi.fbi import fbi_loss, fbi_terms, forward_pass, objective
 from minifbi.fbi import relevance_pass as relevance_of
 from minifbi.layers import AvgPool2d, Conv2d, Dense, MaxPool2d, Sequential, Step
-from minifbi.layers.base import evaluating
 from minifbi.plots.figure import new_figure
+from minifbi.switch import evaluating
 
 # All lengths in inches, from the left and from the bottom.
 COLUMN, EDGE, PICTURE = 1.72, 0.75, 0.78
