@@ -215,13 +215,11 @@ class Layer(State):
         BackendMismatchError, TypeError
             If x is a Tensor of another backend or dtype.
         """
+        backend, dtype = self.backend, self.dtype
         if not isinstance(x, Tensor):
-            backend, dtype = self.backend, self.dtype
             return Tensor(backend.images(x, dtype), backend=backend, dtype=dtype)
-        first = self.first_parameter
-        if first is None:
+        if self.first_parameter is None:
             return x  # nothing here that it could disagree with
-        backend, dtype = first.backend, first.dtype
         if x.backend is not backend:
             raise BackendMismatchError(
                 f"the input lives on backend {x.backend.name!r}, the model on "
@@ -260,3 +258,20 @@ class Layer(State):
         parameters = tuple(self.own_parameters.values())
         z, saved = apply(self, x, parameters, name)
         return [Step(name, self, (x,), z, saved, parameters)]
+
+
+class Gated(Layer):
+    """Base of ReLU, LeakyReLU and Dropout: z = gate * x, one number for each input.
+
+    What ``forward`` saves is the gate.  All relevance of an output goes to its one input, so the
+    ratio is multiplied by the gate, as a gradient is.
+    """
+
+    def backward(self, backend: Backend, grad: Array, saved: Any, needs_x: bool) -> Gradients:
+        return (grad * saved,)
+
+    def relevance(self, backend: Backend, ratio: Array, saved: Any) -> Array:
+        return ratio * saved
+
+    def jvp(self, backend: Backend, u: Array, saved: Any) -> Array:
+        return u * saved

@@ -168,18 +168,18 @@ class Residual(Sequential):
 
     def __init__(self, *layers: Layer | Mapping[str, Layer], shortcut: Layer | None = None) -> None:
         super().__init__(*layers)
-        self.chain, self.shortcut, self.sum = dict(self.layers), shortcut, Sum()
+        self.chain, self.shortcut, self.sum = self.layers, shortcut, Sum()
         if not self.layers or "shortcut" in self.layers:
             raise ConfigError(
                 f"Residual got {list(self.layers)}; expected at least one, none named 'shortcut'"
             )
-        if shortcut is not None:
-            self.layers["shortcut"] = shortcut
+        self.aside = {} if shortcut is None else {"shortcut": shortcut}
+        self.layers = self.chain | self.aside
 
     def trace(self, x: Any, name: str = "") -> list[Step]:
         x = x if isinstance(x, Tensor) else self.as_input(x)
         steps = trace_chain(self.chain, x, name)
-        aside = trace_chain({"shortcut": self.shortcut} if self.shortcut else {}, x, name)
+        aside = trace_chain(self.aside, x, name)
         ends = [part[-1].z if part else x for part in (steps, aside)]
         if ends[0].shape != ends[1].shape:
             raise ShapeError(
