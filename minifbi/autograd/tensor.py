@@ -102,17 +102,7 @@ class Tensor:
         dtype: Any = None,
     ) -> None:
         self.backend = get_backend(backend)
-        if isinstance(data, np.ndarray) and not data.dtype.isnative:  # read from some file formats
-            data = data.astype(data.dtype.newbyteorder("="))
-        array = self.backend.asarray(data, dtype)
-        if array.dtype.kind in "iub":
-            array = array.astype(np.float64)
-        if array.dtype not in (np.float32, np.float64):
-            raise TypeError(
-                f"a Tensor holds float32 or float64, not {array.dtype}; "
-                f"convert the array first, for example with .astype(np.float32)"
-            )
-        self.data: Array = array
+        self.data: Array = self.backend.floats(data, dtype)
         self.grad: Array | None = None
         self.requires_grad = requires_grad
         self.node: Node | None = None
