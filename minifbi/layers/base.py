@@ -28,7 +28,7 @@ from typing import Any
 
 from minifbi.autograd import Tensor
 from minifbi.backends import Array, Backend
-from minifbi.errors import BackendMismatchError
+from minifbi.backends.placement import check_input_place
 from minifbi.layers.state import State
 from minifbi.layers.tape import Step, apply
 
@@ -218,17 +218,8 @@ class Layer(State):
         backend, dtype = self.backend, self.dtype
         if not isinstance(x, Tensor):
             return Tensor(backend.images(x, dtype), backend=backend, dtype=dtype)
-        if self.first_parameter is None:
-            return x  # nothing here that it could disagree with
-        if x.backend is not backend:
-            raise BackendMismatchError(
-                f"the input lives on backend {x.backend.name!r}, the model on "
-                f"{backend.name!r}; make it with Tensor(x, backend={backend.name!r})"
-            )
-        if x.dtype != dtype:
-            raise TypeError(
-                f"the input is {x.dtype}, the model {dtype}; use Tensor(x, dtype={str(dtype)!r})"
-            )
+        if self.first_parameter is not None:  # else nothing here that it could disagree with
+            check_input_place(x, backend, dtype)
         return x
 
     def trace(self, x: Any, name: str = "") -> list[Step]:

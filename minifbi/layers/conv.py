@@ -108,8 +108,7 @@ class Conv2d(Window, Linear):
         x, weight, has_bias = saved
         grad_x = None
         if needs_x:
-            size = x.shape[2:]
-            grad_x = backend.conv2d_transpose(grad, weight, self.stride, self.padding, size)
+            grad_x = backend.conv2d_transpose(grad, weight, self.stride, self.padding, x.shape[2:])
         grad_weight = backend.conv2d_weight(x, grad, self.kernel_size, self.stride, self.padding)
         grads = (grad_x, grad_weight)
         return (*grads, grad.sum(axis=(0, 2, 3))) if has_bias else grads

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from minifbi.arguments import expect_shape
 from minifbi.autograd import Tensor
 from minifbi.backends import Array, Backend
 from minifbi.errors import ConfigError, ShapeError
@@ -181,11 +182,8 @@ class Residual(Sequential):
         steps = trace_chain(self.chain, x, name)
         aside = trace_chain(self.aside, x, name)
         ends = [part[-1].z if part else x for part in (steps, aside)]
-        if ends[0].shape != ends[1].shape:
-            raise ShapeError(
-                f"the chain gives {ends[0].shape} and the shortcut {ends[1].shape}, which cannot "
-                f"be added; give the shortcut a layer that makes the shape of the chain's output"
-            )
+        hint = ", that of the shortcut; give this a layer that makes the chain's shape"
+        expect_shape("the chain has an output", ends[0].shape, ends[1].shape, hint)
         z, saved = apply(self.sum, ends[0], (ends[1],), name)
         return [*steps, *aside, Step(name or "residual", self.sum, tuple(ends), z, saved)]
 

@@ -231,14 +231,14 @@ def get_rule(rule: AnyRule, **options: float) -> Composite:
     ConfigError
         If there is no such rule, or the numbers do not fit it.
     """
-    if isinstance(rule, (Rule, Composite)):
-        if options:
-            raise ConfigError(f"{rule} has its numbers already; drop {', '.join(options)}")
-        return rule if isinstance(rule, Composite) else Composite.uniform(rule)
-    if "=" not in rule.partition(":")[0]:
+    if isinstance(rule, str) and "=" not in rule.partition(":")[0]:
         return build("rule", rule, RULES, **options)
     if options:
-        raise ConfigError(f"rule {rule!r} has its numbers already; drop {', '.join(options)}")
+        raise ConfigError(f"rule {rule} has its numbers already; drop {', '.join(options)}")
+    if isinstance(rule, Composite):
+        return rule
+    if isinstance(rule, Rule):
+        return Composite.uniform(rule)
     form = "LAYERS=RULE, each LAYERS once"
     named = {layers: _one_rule(text) for layers, text in entries("rule", rule, form).items()}
     return Composite.by_name(named, default=named.pop("*", ZERO))
