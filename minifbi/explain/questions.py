@@ -207,7 +207,8 @@ def attribute(
     """
     if layer is None:
         return for_each(targets, lambda target, places: explainer(model, images[places], target))
-    assert isinstance(explainer, LRP)
+    if not isinstance(explainer, LRP):
+        raise ConfigError(f"layer={layer!r}: {explainer} has no relevance there; expected LRP")
     rule, through = explainer.composite, explainer.through
     found = for_each(
         targets,

@@ -102,7 +102,17 @@ class Store:
         self.root, self.data, self.parts = root, data, parts
 
     def own(self, config: TrainConfig) -> dict[str, Any]:
-        """The parts of the user's own that a configuration names, but for the data set."""
+        """The parts of the user's own that a configuration names, but for the data set.
+
+        Parameters
+        ----------
+        config : TrainConfig
+            Of the run.
+
+        Returns
+        -------
+        dict of str to Part
+        """
         found = {name: getattr(self.parts, name) for name in ("model", "regularizer", "rule")}
         return {n: part for n, part in found.items() if is_own(getattr(config, KINDS[n].option))}
 

@@ -230,9 +230,10 @@ def test_a_lost_device_is_one_line_and_exit_code_1(strict, capsys, monkeypatch):
     def fail(*_):
         raise lost
 
+    trainer = trainer_on("cupy")
     monkeypatch.setattr(strict_cupy, "executor", fail)
     with pytest.raises(DeviceError, match=r"cudaErrorLaunchFailure.*--resume"):
-        trainer_on("cupy").run_epoch()
+        trainer.run_epoch()
     assert cli.run_command(fail, "minifbi.train") == 1
     said = capsys.readouterr().err
     assert said.count("\n") == 1

@@ -311,7 +311,7 @@ class TestErrors:
             (["--fbi-weight", "nan"], 2, "fbi_weight"),
             (["--backend", "tpu"], 2, "tpu"),
             (["--backend", "cupy"], 1, "cupy"),
-            (["--model", "vgg"], 2, "vgg"),
+            (["--model", "densenet"], 2, "densenet"),
             (["--epochs", "0"], 2, "epochs"),
             (["--epochs", "many"], 2, "many"),
             (["--frobnicate"], 2, "--frobnicate"),

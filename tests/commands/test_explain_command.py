@@ -117,7 +117,7 @@ def test_list_methods_needs_no_checkpoint(capsys):
         (["--index", "-1"], 2, "index -1"),
         (["--class", "10"], 2, "target '10': expected a class (label, predicted, 0, 1, 2,"),
         (["--method", "lrp"], 2, "unknown method 'lrp': expected one of lrp-0"),
-        (["--method", "lrp-gamma:x"], 2, "gamma='x': expected a finite number"),
+        (["--method", "lrp-gamma:x"], 2, "rule 'gamma' got 'x'; expected gamma (0.25)"),
         (["--out", "picture.pdf"], 2, "expected a name that ends in .png"),
         (["--out", "none/picture.png"], 1, "No such file"),
         (["--data-dir", "none"], 1, "none"),

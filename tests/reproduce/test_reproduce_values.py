@@ -50,7 +50,7 @@ def test_read_back_as_written(tmp_path):
         (lambda text: "", "no column"),
         (lambda text: text.replace(",0.25\n", ",a quarter\n", 1), "line 2: could not convert"),
         (lambda text: text.replace("mnist,0,", "mnist,-1,", 1), "line 2: seed=-1"),
-        (lambda text: text.replace("alexnet", "resnet", 1), "line 2: model='resnet'"),
+        (lambda text: text.replace("alexnet", "densenet", 1), "line 2: model='densenet'"),
         (lambda text: text + "main,,fbi\n", "line 11"),
     ],
 )

@@ -227,7 +227,7 @@ class TestConfig:
     @pytest.mark.parametrize(
         "option",
         [
-            {"model": "vgg"},
+            {"model": "densenet"},
             {"backend": "tpu"},
             {"epochs": 0},
             {"epochs": 1.5},
