@@ -249,20 +249,3 @@ class Layer(State):
         parameters = tuple(self.own_parameters.values())
         z, saved = apply(self, x, parameters, name)
         return [Step(name, self, (x,), z, saved, parameters)]
-
-
-class Gated(Layer):
-    """Base of ReLU, LeakyReLU and Dropout: z = gate * x, one number for each input.
-
-    What ``forward`` saves is the gate.  All relevance of an output goes to its one input, so the
-    ratio is multiplied by the gate, as a gradient is.
-    """
-
-    def backward(self, backend: Backend, grad: Array, saved: Any, needs_x: bool) -> Gradients:
-        return (grad * saved,)
-
-    def relevance(self, backend: Backend, ratio: Array, saved: Any) -> Array:
-        return ratio * saved
-
-    def jvp(self, backend: Backend, u: Array, saved: Any) -> Array:
-        return u * saved

@@ -6,11 +6,11 @@ import numpy as np
 
 from minifbi.arguments import number
 from minifbi.backends import Array, Backend
-from minifbi.layers.base import Gated
+from minifbi.layers.base import Gradients, Layer
 from minifbi.layers.linear import Seed
 
 
-class Dropout(Gated):
+class Dropout(Layer):
     """In training, zero each input with probability `p` and scale the rest by 1 / (1 - p).
 
     It is a diagonal linear layer: all its methods multiply by the same random gate.  In
@@ -43,3 +43,12 @@ class Dropout(Gated):
         kept = self.rng.random(x.shape) >= self.p
         gate = backend.asarray((kept / (1 - self.p)).astype(x.dtype))
         return x * gate, gate
+
+    def backward(self, backend: Backend, grad: Array, saved: Any, needs_x: bool) -> Gradients:
+        return (grad * saved,)
+
+    def relevance(self, backend: Backend, ratio: Array, saved: Any) -> Array:
+        return ratio * saved
+
+    def jvp(self, backend: Backend, u: Array, saved: Any) -> Array:
+        return u * saved

@@ -6,10 +6,10 @@ from typing import Any
 
 from minifbi.arguments import number
 from minifbi.backends import Array, Backend
-from minifbi.layers.base import Gated
+from minifbi.layers.base import Gradients, Layer
 
 
-class ReLU(Gated):
+class ReLU(Layer):
     """Rectified linear unit, a = max(z, 0).
 
     Relevance passes unchanged, a^- at the input equals a^- at the output.  As a
@@ -20,6 +20,15 @@ class ReLU(Gated):
 
     def forward(self, backend: Backend, x: Array) -> tuple[Array, Any]:
         return backend.xp.maximum(x, 0), x > 0  # maximum, not x * gate: NaN must stay NaN
+
+    def backward(self, backend: Backend, grad: Array, saved: Any, needs_x: bool) -> Gradients:
+        return (grad * saved,)
+
+    def relevance(self, backend: Backend, ratio: Array, saved: Any) -> Array:
+        return ratio * saved
+
+    def jvp(self, backend: Backend, u: Array, saved: Any) -> Array:
+        return u * saved
 
 
 class LeakyReLU(ReLU):

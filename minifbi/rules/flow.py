@@ -24,8 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minifbi.autograd import Tensor, where
-from minifbi.layers import Flatten, MaxPool2d, Step
-from minifbi.layers.base import Gated
+from minifbi.layers import Dropout, Flatten, MaxPool2d, ReLU, Step
 from minifbi.rules.linear import LinearMap, divide
 
 
@@ -270,6 +269,6 @@ def pass_on(step: Step, flow: Flow) -> Flow:
     # what arrives at an output of Flatten or MaxPool2d goes to one input, whole
     if flow.is_ratio or isinstance(step.layer, (Flatten, MaxPool2d)):
         return Flow(step.relevance(flow.values), flow.is_ratio)
-    if isinstance(step.layer, Gated):
+    if isinstance(step.layer, (ReLU, Dropout)):
         return flow
     return Flow(step.relevance(share(flow, step.z, step.z)))
