@@ -307,7 +307,7 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("arguments", "code", "word"),
         [
-            (["--fbi-weight", "2"], 2, "lambda"),
+            (["--fbi-weight", "2"], 2, "fbi_weight=2.0"),
             (["--fbi-weight", "nan"], 2, "fbi_weight"),
             (["--backend", "tpu"], 2, "tpu"),
             (["--backend", "cupy"], 1, "cupy"),

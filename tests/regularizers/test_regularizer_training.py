@@ -228,7 +228,7 @@ def test_a_model_loads_where_its_regularizer_is_unknown(monkeypatch, tmp_path):
     np.testing.assert_array_equal(
         model.state_dict()["dense1.weight"], arrays["parameters"]["dense1.weight"]
     )
-    with pytest.raises(ConfigError, match="regularizer 'own:own' is your own.*give it again"):
+    with pytest.raises(ConfigError, match=r"regularizer 'own:own' is your own.*give it again"):
         resume(tmp_path / "out", epochs=2, dataset=small_mnist(), quiet=True)
     resume(tmp_path / "out", epochs=2, dataset=small_mnist(), quiet=True, regularizer=L2())
 

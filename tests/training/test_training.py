@@ -111,7 +111,7 @@ class TestThreeStep:
 
     @pytest.mark.parametrize("weight", [2, -0.1, math.nan])
     def test_lambda_outside_0_1(self, batch, weight):
-        with pytest.raises(ConfigError, match="lambda"):
+        with pytest.raises(ConfigError, match=r"fbi_weight=.*at least 0 and at most 1"):
             three_step(alexnet(backend="numpy"), *batch, weight=weight)
 
 
