@@ -17,8 +17,8 @@ from minifbi.autograd import Tensor, no_grad, softmax
 from minifbi.errors import ConfigError, DataError, ShapeError
 from minifbi.fbi import forward_pass, start_ratio
 from minifbi.layers import BatchNorm2d, Conv2d, Layer, ReLU, Step
-from minifbi.layers.base import evaluating
 from minifbi.rules import walk
+from minifbi.switch import evaluating
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,37 @@ def build(what: str, text: str, builders: Mapping[str, Callable[..., T]], **opti
         ) from None
 
 
+def entries(what: str, text: str, expected: str) -> dict[str, str]:
+    """Read "NAME=VALUE; NAME=VALUE", such as rules by the names of layers.
+
+    Parameters
+    ----------
+    what : str
+        What the message calls it, such as "rule".
+    text : str
+        As above; what is empty between two semicolons is left out.
+    expected : str
+        How the message describes an entry.
+
+    Returns
+    -------
+    dict of str to str
+        In the order of the text.
+
+    Raises
+    ------
+    ConfigError
+        If an entry lacks its name, its value or the equals sign, or a name comes twice.
+    """
+    found: dict[str, str] = {}
+    for entry in filter(None, map(str.strip, text.split(";"))):
+        name, _, value = (part.strip() for part in entry.partition("="))
+        if not name or not value or name in found:
+            raise ConfigError(f"{what} {text!r}, at {entry!r}: expected {expected}")
+        found[name] = value
+    return found
+
+
 def _read(option: inspect.Parameter, text: str) -> Any:
     """A written option in the type of its default; an option that is Any may be a word too."""
     if isinstance(option.default, (int, str)):

@@ -16,7 +16,7 @@ objective differentiates through both passes, a^+ and a^- alike.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from minifbi.arguments import choice, refused
+from minifbi.arguments import choice, number
 from minifbi.autograd import Tensor, record
 from minifbi.errors import ConfigError, ShapeError
 from minifbi.layers import Layer, Step
@@ -237,7 +237,7 @@ def objective(task_loss: Tensor, fbi: Tensor, fbi_weight: float) -> Tensor:
     ConfigError
         If lambda is not in [0, 1].
     """
-    check_fbi_weight(fbi_weight)
+    number("fbi_weight", fbi_weight, 0, 1)
     rest = 1.0 - fbi_weight
     return record(
         task_loss.data * rest + fbi.data * fbi_weight,
@@ -245,16 +245,3 @@ def objective(task_loss: Tensor, fbi: Tensor, fbi_weight: float) -> Tensor:
         lambda g: (g * rest, g * fbi_weight),
         "objective",
     )
-
-
-def check_fbi_weight(fbi_weight: float) -> None:
-    """Raise ConfigError unless 0 <= lambda <= 1.
-
-    Parameters
-    ----------
-    fbi_weight : float
-        lambda of Eq. (4).
-    """
-    if not 0 <= fbi_weight <= 1:
-        expected = "the lambda of Eq. (4) in [0, 1]; the paper uses 0.001"
-        raise refused("fbi_weight", fbi_weight, expected)

@@ -1,14 +1,15 @@
-"""A setting that is on or off inside a ``with`` block, for each thread by itself."""
+"""What is on or off inside a ``with`` block: settings, and the mode of a model."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
+from typing import Any
 
 
 class Switch:
-    """On or off; each thread and each asynchronous task has its own.
+    """A setting; each thread and each asynchronous task has its own.
 
     Parameters
     ----------
@@ -35,3 +36,15 @@ class Switch:
             yield
         finally:
             self._variable.reset(token)
+
+
+@contextlib.contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Evaluation mode inside a ``with``; every layer gets back its own mode, frozen ones too."""
+    modes = [(part, part.training) for part in (model, *(p for _, p in model.named_layers()))]
+    model.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode

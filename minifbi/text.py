@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
+from minifbi.errors import ConfigError
+from minifbi.switch import evaluating
+
 
 def table(rows: Sequence[Sequence[str]], right: Sequence[int], foot: int = 0) -> str:
     """Columns as wide as their longest cell, a rule below the head and one above the foot.
@@ -34,7 +39,7 @@ def table(rows: Sequence[Sequence[str]], right: Sequence[int], foot: int = 0) ->
     return "\n".join([lines[0], rule, *lines[1:end], rule, *lines[end:]])
 
 
-def layer_table(model: Any, input_shape: Sequence[int], steps: Sequence[Any]) -> str:
+def layer_table(model: Any, input_shape: Sequence[int] | None) -> str:
     """Name, kind, output shape and number of parameters of each layer, and their total.
 
     Parameters
@@ -43,14 +48,23 @@ def layer_table(model: Any, input_shape: Sequence[int], steps: Sequence[Any]) ->
         The network.
     input_shape : sequence of int
         Of one sample.
-    steps : sequence of Step
-        A forward pass of the network; one row per step.
 
     Returns
     -------
     str
-        Lines without a line break at the end.
+        Lines without a line break at the end; one per step of a forward pass.
+
+    Raises
+    ------
+    ConfigError
+        If the shape is not known.
     """
+    if input_shape is None:
+        raise ConfigError(
+            "summary() needs the shape of one sample, for example summary((1, 28, 28))"
+        )
+    with evaluating(model):
+        steps = model.trace(model.as_input(np.zeros((1, *input_shape))))
     rows = [
         ("layer", "kind", "output shape", "parameters"),
         ("input", "", _shape(input_shape), ""),

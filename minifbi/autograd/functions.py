@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from minifbi.autograd.tensor import Tensor, check_same_backend, record
+from minifbi.autograd.tensor import Tensor, record
 from minifbi.backends import Array
+from minifbi.backends.placement import check_same_backend
 from minifbi.errors import ShapeError
 
 

@@ -22,7 +22,8 @@ import numpy as np
 from minifbi.arguments import expect_shape
 from minifbi.autograd.recording import recording
 from minifbi.backends import Array, Backend, get_backend
-from minifbi.errors import BackendMismatchError, ShapeError
+from minifbi.backends.placement import check_same_backend
+from minifbi.errors import ShapeError
 
 BackwardFunction = Callable[[Array], Sequence[Any]]
 
@@ -102,17 +103,7 @@ class Tensor:
         dtype: Any = None,
     ) -> None:
         self.backend = get_backend(backend)
-        if isinstance(data, np.ndarray) and not data.dtype.isnative:  # read from some file formats
-            data = data.astype(data.dtype.newbyteorder("="))
-        array = self.backend.asarray(data, dtype)
-        if array.dtype.kind in "iub":
-            array = array.astype(np.float64)
-        if array.dtype not in (np.float32, np.float64):
-            raise TypeError(
-                f"a Tensor holds float32 or float64, not {array.dtype}; "
-                f"convert the array first, for example with .astype(np.float32)"
-            )
-        self.data: Array = array
+        self.data: Array = self.backend.floats(data, dtype)
         self.grad: Array | None = None
         self.requires_grad = requires_grad
         self.node: Node | None = None
@@ -254,15 +245,6 @@ def backward_order(result: Tensor) -> list[Tensor]:
                 if source.requires_grad:
                     stack.append((source, False))
     return order[::-1]
-
-
-def check_same_backend(tensors: Sequence[Tensor], name: str) -> None:
-    """Raise BackendMismatchError if the inputs of an operation live on different backends."""
-    backends = dict.fromkeys(tensor.backend for tensor in tensors)
-    names = [repr(backend.name) for backend in backends]
-    if len(names) > 1:
-        found = f"{name} got tensors of two backends, {' and '.join(names[:2])}"
-        raise BackendMismatchError(f"{found}; make both with the same backend=")
 
 
 def record(data: Array, inputs: Sequence[Tensor], backward: BackwardFunction, name: str) -> Tensor:

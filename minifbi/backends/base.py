@@ -40,6 +40,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from minifbi.arguments import labels_of
 
 Array = Any  # a NumPy or CuPy array; their common interface has no type of its own
@@ -120,6 +122,39 @@ class Backend(ABC):
     def images(self, array: Any, dtype: Any) -> Array:
         """Like :meth:`asarray`, for a batch of images, in the order that the kernels like best."""
         return self.asarray(array, dtype)
+
+    def floats(self, array: Any, dtype: Any = None) -> Array:
+        """Like :meth:`asarray`, for the numbers of a Tensor: float32 or float64.
+
+        Parameters
+        ----------
+        array : array_like
+            Floating arrays keep their dtype; integers, booleans and Python numbers become
+            float64 unless `dtype` is given.
+        dtype : float32 or float64, optional
+            Of the result.
+
+        Returns
+        -------
+        array, same shape
+            Not copied where it need not be.
+
+        Raises
+        ------
+        TypeError
+            If the dtype is neither float32 nor float64.
+        """
+        if isinstance(array, np.ndarray) and not array.dtype.isnative:  # read from some files
+            array = array.astype(array.dtype.newbyteorder("="))
+        found = self.asarray(array, dtype)
+        if found.dtype.kind in "iub":
+            found = found.astype(np.float64)
+        if found.dtype not in (np.float32, np.float64):
+            raise TypeError(
+                f"a Tensor holds float32 or float64, not {found.dtype}; "
+                f"convert the array first, for example with .astype(np.float32)"
+            )
+        return found
 
     def synchronize(self) -> None:  # noqa: B027  # nothing to do is the right thing on a CPU
         """Wait until all that was asked for is done (at once, unless asynchronous)."""

@@ -9,7 +9,7 @@ import numpy as np
 from minifbi.autograd import no_grad
 from minifbi.backends import Backend, get_backend
 from minifbi.layers import Conv2d, Dense, Sequential
-from minifbi.layers.base import evaluating
+from minifbi.switch import evaluating
 
 STEPS = ("inference", "conventional", "fbi")
 

@@ -14,7 +14,7 @@ from minifbi.autograd import no_grad
 from minifbi.errors import DataError, ShapeError
 from minifbi.fusion import fuse
 from minifbi.layers import Sequential
-from minifbi.layers.base import evaluating
+from minifbi.switch import evaluating
 
 Floats = NDArray[Any]
 Explainer = Callable[[Sequential, Floats, NDArray[Any]], Floats]

@@ -15,7 +15,7 @@ from minifbi.evaluate._common import check_images, check_limit
 from minifbi.evaluate.masks import UnitGrid, unit_grids
 from minifbi.fbi import forward_pass
 from minifbi.layers import Conv2d, Dense, ReLU, Sequential, Step
-from minifbi.layers.base import evaluating
+from minifbi.switch import evaluating
 
 __all__ = ["activation_report", "collect_activations"]
 

@@ -29,8 +29,8 @@ from minifbi.layers import (
     MaxPool2d,
     ReLU,
 )
-from minifbi.layers.base import evaluating
 from minifbi.layers.sequential import Sum
+from minifbi.switch import evaluating
 
 OPSET = 17
 """Version of ONNX's operators; of 2022, so that older programs read the files too."""

@@ -15,8 +15,8 @@ from minifbi.explain.targets import Target, as_target
 from minifbi.fbi import forward_pass
 from minifbi.fusion import fold_batchnorm, fuse
 from minifbi.layers import Layer, Step
-from minifbi.layers.base import evaluating
 from minifbi.rules import Composite, Passage, get_rule, walk
+from minifbi.switch import evaluating
 
 Floats = NDArray[Any]
 

@@ -18,8 +18,8 @@ from minifbi.errors import ConfigError
 from minifbi.explain.base import BATCH_SIZE, Floats, check_batch, passages
 from minifbi.explain.targets import as_target
 from minifbi.layers import Layer
-from minifbi.layers.base import evaluating
 from minifbi.rules import Composite, Rule, get_rule
+from minifbi.switch import evaluating
 
 Through = Mapping[str, Sequence[int]]
 

@@ -13,9 +13,9 @@ from minifbi.errors import ConfigError
 from minifbi.explain.base import check_batch, passages
 from minifbi.explain.targets import Target, as_target
 from minifbi.layers import Layer
-from minifbi.layers.base import evaluating
 from minifbi.rules import Book, Composite, Rule, get_rule
 from minifbi.rules.flow import per_sample
+from minifbi.switch import evaluating
 from minifbi.text import table
 
 Sums = NDArray[np.float64]

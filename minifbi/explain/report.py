@@ -29,8 +29,8 @@ from minifbi.explain.questions import (
 from minifbi.explain.runs import TrainedRun, check_same_images, load_runs
 from minifbi.explain.subjects import Subjects, from_files, from_split
 from minifbi.explain.targets import Class, Target
-from minifbi.layers.base import evaluating
 from minifbi.plots.figure import check_place
+from minifbi.switch import evaluating
 from minifbi.training.loading import load_run_data
 
 

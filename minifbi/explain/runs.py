@@ -19,7 +19,7 @@ from minifbi.fbi import forward_pass
 from minifbi.files.source import part_name
 from minifbi.fusion import fuse
 from minifbi.layers import Layer
-from minifbi.layers.base import evaluating
+from minifbi.switch import evaluating
 from minifbi.training import RunState, TrainConfig, load_model
 from minifbi.training.config import describe_regularizer
 

@@ -24,13 +24,11 @@ No method changes the layer: what ``forward`` wants to remember it returns as `s
 so that one layer may be used twice in a computation.
 """
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 from minifbi.autograd import Tensor
 from minifbi.backends import Array, Backend
-from minifbi.errors import BackendMismatchError
+from minifbi.backends.placement import check_input_place
 from minifbi.layers.state import State
 from minifbi.layers.tape import Step, apply
 
@@ -217,22 +215,11 @@ class Layer(State):
         BackendMismatchError, TypeError
             If x is a Tensor of another backend or dtype.
         """
+        backend, dtype = self.backend, self.dtype
         if not isinstance(x, Tensor):
-            backend, dtype = self.backend, self.dtype
             return Tensor(backend.images(x, dtype), backend=backend, dtype=dtype)
-        first = self.first_parameter
-        if first is None:
-            return x  # nothing here that it could disagree with
-        backend, dtype = first.backend, first.dtype
-        if x.backend is not backend:
-            raise BackendMismatchError(
-                f"the input lives on backend {x.backend.name!r}, the model on "
-                f"{backend.name!r}; make it with Tensor(x, backend={backend.name!r})"
-            )
-        if x.dtype != dtype:
-            raise TypeError(
-                f"the input is {x.dtype}, the model {dtype}; use Tensor(x, dtype={str(dtype)!r})"
-            )
+        if self.first_parameter is not None:  # else nothing here that it could disagree with
+            check_input_place(x, backend, dtype)
         return x
 
     def trace(self, x: Any, name: str = "") -> list[Step]:
@@ -262,15 +249,3 @@ class Layer(State):
         parameters = tuple(self.own_parameters.values())
         z, saved = apply(self, x, parameters, name)
         return [Step(name, self, (x,), z, saved, parameters)]
-
-
-@contextlib.contextmanager
-def evaluating(model: Layer) -> Iterator[None]:
-    """Evaluation mode inside a ``with``; every layer gets back its own mode, frozen ones too."""
-    modes = [(part, part.training) for part in (model, *(p for _, p in model.named_layers()))]
-    model.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode

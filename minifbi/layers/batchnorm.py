@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from minifbi.arguments import number, whole
+from minifbi.arguments import expect_shape, number, whole
 from minifbi.autograd import Tensor, record
 from minifbi.backends import Array, Backend
 from minifbi.errors import ShapeError
@@ -84,11 +84,8 @@ class BatchNorm2d(Linear):
         self.add_buffer("running_var", ones, backend, dtype)
 
     def check_input(self, shape: tuple[int, ...]) -> None:
-        if len(shape) != 4 or shape[1] != self.num_features:
-            raise ShapeError(
-                f"expected maps (N, {self.num_features}, H, W), got the shape {shape}; "
-                f"num_features must be the number of channels"
-            )
+        hint = "; num_features must be the number of channels"
+        expect_shape("BatchNorm2d got an input", shape, ("N", self.num_features, "H", "W"), hint)
         if self.training and shape[0] * shape[2] * shape[3] < 2:
             raise ShapeError(
                 f"a batch of shape {shape} has one number per channel, which has no variance; "
@@ -132,20 +129,16 @@ class BatchNorm2d(Linear):
         -------
         scale, shift : Tensor, shape (C,)
         """
-        mean: Any = self.running_mean
-        var: Any = self.running_var
+        mean, var = self.running_mean, self.running_var
         if self.training and x is not None:
             moments = mean_and_variance(x)
-            mean, var = moments[0], moments[1]
             count = x.size // self.num_features
-            self._move_on("running_mean", mean.data)
-            self._move_on("running_var", var.data * (count / (count - 1)))
+            unbiased = moments.data[1] * (count / (count - 1))
+            self.running_mean = mean + self.momentum * (moments.data[0] - mean)
+            self.running_var = var + self.momentum * (unbiased - var)
+            mean, var = moments[0], moments[1]
         scale = self.weight * (var + self.eps) ** -0.5
         return scale, self.bias - scale * mean
-
-    def _move_on(self, name: str, new: Array) -> None:
-        old = getattr(self, name)
-        setattr(self, name, old + self.momentum * (new - old))
 
 
 def mean_and_variance(x: Tensor) -> Tensor:

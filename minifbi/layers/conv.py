@@ -13,7 +13,7 @@ from minifbi.arguments import whole
 from minifbi.backends import Array, Backend
 from minifbi.layers.base import Gradients
 from minifbi.layers.linear import Linear, Seed
-from minifbi.layers.window import Window
+from minifbi.layers.window import Sides, Window
 
 
 class Conv2d(Window, Linear):
@@ -69,9 +69,9 @@ class Conv2d(Window, Linear):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int | tuple[int, int],
-        stride: int | tuple[int, int] = 1,
-        padding: int | tuple[int, int] = 0,
+        kernel_size: Sides,
+        stride: Sides = 1,
+        padding: Sides = 0,
         bias: bool = True,
         *,
         rng: Seed = 0,
@@ -108,8 +108,7 @@ class Conv2d(Window, Linear):
         x, weight, has_bias = saved
         grad_x = None
         if needs_x:
-            size = x.shape[2:]
-            grad_x = backend.conv2d_transpose(grad, weight, self.stride, self.padding, size)
+            grad_x = backend.conv2d_transpose(grad, weight, self.stride, self.padding, x.shape[2:])
         grad_weight = backend.conv2d_weight(x, grad, self.kernel_size, self.stride, self.padding)
         grads = (grad_x, grad_weight)
         return (*grads, grad.sum(axis=(0, 2, 3))) if has_bias else grads

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from minifbi.arguments import expect_shape
 from minifbi.backends import Array, Backend
-from minifbi.errors import ConfigError, ShapeError
+from minifbi.errors import ConfigError
 from minifbi.layers.base import Gradients, Layer
-from minifbi.layers.window import Window
+from minifbi.layers.window import Sides, Window
 
 
 class _Pool2d(Window, Layer):
@@ -15,12 +16,7 @@ class _Pool2d(Window, Layer):
 
     shown = ("kernel_size", "stride", "padding")
 
-    def __init__(
-        self,
-        kernel_size: int | tuple[int, int],
-        stride: int | tuple[int, int] | None = None,
-        padding: int | tuple[int, int] = 0,
-    ) -> None:
+    def __init__(self, kernel_size: Sides, stride: Sides | None = None, padding: Sides = 0) -> None:
         super().__init__()
         self._init_window(kernel_size, kernel_size if stride is None else stride, padding)
         if any(2 * p > k for p, k in zip(self.padding, self.kernel_size, strict=True)):
@@ -68,7 +64,23 @@ class MaxPool2d(_Pool2d):
         return backend.max_pool2d_gather(u, winners, *self.window)
 
 
-class AvgPool2d(_Pool2d):
+class _Mean(Layer):
+    """What both means share: they save their window, and the size of the maps."""
+
+    proportional = True
+
+    def backward(self, backend: Backend, grad: Array, saved: Any, needs_x: bool) -> Gradients:
+        return (backend.avg_pool2d_transpose(grad, *saved),)
+
+    def relevance(self, backend: Backend, ratio: Array, saved: Any) -> Array:
+        return backend.avg_pool2d_transpose(ratio, *saved)
+
+    def jvp(self, backend: Backend, u: Array, saved: Any) -> Array:
+        *window, _ = saved
+        return backend.avg_pool2d(u, *window)
+
+
+class AvgPool2d(_Pool2d, _Mean):
     """Mean of each window; relevance in proportion to each input's share of the sum.
 
     A mean is a linear layer with the weights 1 / (kh * kw), so its relevance is
@@ -85,43 +97,21 @@ class AvgPool2d(_Pool2d):
         At most half of the window.
     """
 
-    proportional = True
-
     def forward(self, backend: Backend, x: Array) -> tuple[Array, Any]:
-        return backend.avg_pool2d(x, *self.window), x.shape[2:]
-
-    def backward(self, backend: Backend, grad: Array, saved: Any, needs_x: bool) -> Gradients:
-        return (backend.avg_pool2d_transpose(grad, *self.window, saved),)
-
-    def relevance(self, backend: Backend, ratio: Array, saved: Any) -> Array:
-        return backend.avg_pool2d_transpose(ratio, *self.window, saved)
-
-    def jvp(self, backend: Backend, u: Array, saved: Any) -> Array:
-        return backend.avg_pool2d(u, *self.window)
+        return backend.avg_pool2d(x, *self.window), (*self.window, x.shape[2:])
 
 
-class GlobalAvgPool2d(Layer):
+class GlobalAvgPool2d(_Mean):
     """Mean of each whole map, (N, C, H, W) to (N, C, 1, 1): PyTorch's ``AdaptiveAvgPool2d(1)``.
 
     An :class:`AvgPool2d` whose window is the map, whatever its size (Lin, Chen and Yan, "Network
     in Network", 2014).
     """
 
-    proportional = True
-
     def check_input(self, shape: tuple[int, ...]) -> None:
-        if len(shape) != 4:
-            raise ShapeError(f"expected maps (N, C, H, W), got the shape {shape}")
+        expect_shape("GlobalAvgPool2d got an input", shape, ("N", "C", "H", "W"))
 
     def forward(self, backend: Backend, x: Array) -> tuple[Array, Any]:
         size = x.shape[2:]
-        return backend.avg_pool2d(x, size, size, (0, 0)), size
-
-    def backward(self, backend: Backend, grad: Array, saved: Any, needs_x: bool) -> Gradients:
-        return (backend.avg_pool2d_transpose(grad, saved, saved, (0, 0), saved),)
-
-    def relevance(self, backend: Backend, ratio: Array, saved: Any) -> Array:
-        return backend.avg_pool2d_transpose(ratio, saved, saved, (0, 0), saved)
-
-    def jvp(self, backend: Backend, u: Array, saved: Any) -> Array:
-        return backend.avg_pool2d(u, saved, saved, (0, 0))
+        window = (size, size, (0, 0))
+        return backend.avg_pool2d(x, *window), (*window, size)

@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from minifbi.autograd import Tensor, no_grad
+from minifbi.arguments import expect_shape
+from minifbi.autograd import Tensor
 from minifbi.backends import Array, Backend
 from minifbi.errors import ConfigError, ShapeError
-from minifbi.layers.base import Gradients, Layer, evaluating
+from minifbi.layers.base import Gradients, Layer
 from minifbi.layers.tape import Step, apply
 from minifbi.numerics import finite_input
 from minifbi.text import layer_table
@@ -58,7 +57,7 @@ class Sequential(Layer):
 
     def __repr__(self) -> str:
         inside = "\n".join(f"  {name}: {layer!r}" for name, layer in self.layers.items())
-        return f"Sequential(\n{inside}\n)"
+        return f"{type(self).__name__}(\n{inside}\n)"
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -135,14 +134,7 @@ class Sequential(Layer):
         ConfigError
             If the shape is neither given nor known.
         """
-        input_shape = input_shape or self.input_shape
-        if input_shape is None:
-            raise ConfigError(
-                "summary() needs the shape of one sample, for example summary((1, 28, 28))"
-            )
-        with evaluating(self), no_grad():
-            steps = self.trace(self.as_input(np.zeros((1, *input_shape))))
-        return layer_table(self, input_shape, steps)
+        return layer_table(self, input_shape or self.input_shape)
 
 
 class Residual(Sequential):
@@ -177,27 +169,21 @@ class Residual(Sequential):
 
     def __init__(self, *layers: Layer | Mapping[str, Layer], shortcut: Layer | None = None) -> None:
         super().__init__(*layers)
-        self.chain, self.shortcut, self.sum = dict(self.layers), shortcut, Sum()
+        self.chain, self.shortcut, self.sum = self.layers, shortcut, Sum()
         if not self.layers or "shortcut" in self.layers:
             raise ConfigError(
                 f"Residual got {list(self.layers)}; expected at least one, none named 'shortcut'"
             )
-        if shortcut is not None:
-            self.layers["shortcut"] = shortcut
-
-    def __repr__(self) -> str:
-        return "Residual" + super().__repr__().removeprefix("Sequential")
+        self.aside = {} if shortcut is None else {"shortcut": shortcut}
+        self.layers = self.chain | self.aside
 
     def trace(self, x: Any, name: str = "") -> list[Step]:
         x = x if isinstance(x, Tensor) else self.as_input(x)
         steps = trace_chain(self.chain, x, name)
-        aside = trace_chain({"shortcut": self.shortcut} if self.shortcut else {}, x, name)
+        aside = trace_chain(self.aside, x, name)
         ends = [part[-1].z if part else x for part in (steps, aside)]
-        if ends[0].shape != ends[1].shape:
-            raise ShapeError(
-                f"the chain gives {ends[0].shape} and the shortcut {ends[1].shape}, which cannot "
-                f"be added; give the shortcut a layer that makes the shape of the chain's output"
-            )
+        hint = ", that of the shortcut; give this a layer that makes the chain's shape"
+        expect_shape("the chain has an output", ends[0].shape, ends[1].shape, hint)
         z, saved = apply(self.sum, ends[0], (ends[1],), name)
         return [*steps, *aside, Step(name or "residual", self.sum, tuple(ends), z, saved)]
 

@@ -150,10 +150,8 @@ class State:
         dtype = self.dtype if dtype is None else np.dtype(dtype)
         if self.backend is new and dtype == self.dtype:
             return self
-        for name, (layer, key, _) in self._named("own_buffers").items():
-            setattr(layer, key, new.asarray(arrays[name], dtype))
-        for name, p in self.parameters().items():
-            p.data, p.backend, p.grad = new.asarray(arrays[name], dtype), new, None
+        self.zero_grad()
+        self._put(arrays, new, dtype)
         return self
 
     def zero_grad(self) -> None:
@@ -221,8 +219,10 @@ class State:
             If names or shapes differ from this model's, or a number is not
             finite.  Nothing is changed then.
         """
-        arrays = arrays_like("parameter", state, self.state_dict())
+        self._put(arrays_like("parameter", state, self.state_dict()), self.backend)
+
+    def _put(self, arrays: Mapping[str, Any], backend: Backend, dtype: Any = None) -> None:
         for name, p in self.parameters().items():
-            p.data = p.backend.asarray(arrays[name])
+            p.data, p.backend = backend.asarray(arrays[name], dtype), backend
         for name, (layer, key, _) in self._named("own_buffers").items():
-            setattr(layer, key, self.backend.asarray(arrays[name]))
+            setattr(layer, key, backend.asarray(arrays[name], dtype))

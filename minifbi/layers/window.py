@@ -5,6 +5,8 @@ from typing import Any
 from minifbi.arguments import expect_shape, pair
 from minifbi.errors import ShapeError
 
+Sides = int | tuple[int, int]  # vertical and horizontal, or one number for both
+
 
 class Window:
     """Mixed into layers with a window.

@@ -11,11 +11,11 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from numpy.typing import NDArray
 
 from minifbi.autograd import cross_entropy, no_grad
-from minifbi.fbi import check_fbi_weight, fbi_loss, fbi_terms, forward_pass, objective
+from minifbi.fbi import fbi_loss, fbi_terms, forward_pass, objective
 from minifbi.fbi import relevance_pass as relevance_of
 from minifbi.layers import AvgPool2d, Conv2d, Dense, MaxPool2d, Sequential, Step
-from minifbi.layers.base import evaluating
 from minifbi.plots.figure import new_figure
+from minifbi.switch import evaluating
 
 # All lengths in inches, from the left and from the bottom.
 COLUMN, EDGE, PICTURE = 1.72, 0.75, 0.78
@@ -61,7 +61,6 @@ def plot_scheme(
     MinifbiError
         If an argument does not fit the model.
     """
-    check_fbi_weight(fbi_weight)
     with evaluating(model), no_grad():
         steps = forward_pass(model, np.asarray(image)[None])
         relevances = relevance_of(steps, "target", [label])

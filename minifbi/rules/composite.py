@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
-from minifbi.arguments import build
+from minifbi.arguments import build, entries, refused
 from minifbi.errors import ConfigError
 from minifbi.layers import Dense, ReLU, Step
 from minifbi.rules.flow import Rule
@@ -231,24 +231,22 @@ def get_rule(rule: AnyRule, **options: float) -> Composite:
     ConfigError
         If there is no such rule, or the numbers do not fit it.
     """
-    if isinstance(rule, (Rule, Composite)):
-        if options:
-            raise ConfigError(f"{rule} has its numbers already; drop {', '.join(options)}")
-        return rule if isinstance(rule, Composite) else Composite.uniform(rule)
-    if "=" not in rule.partition(":")[0]:
+    if isinstance(rule, str) and "=" not in rule.partition(":")[0]:
         return build("rule", rule, RULES, **options)
     if options:
-        raise ConfigError(f"rule {rule!r} has its numbers already; drop {', '.join(options)}")
-    entries = [entry.strip() for entry in rule.split(";")]
-    named: dict[str, Rule] = {}
-    for entry in filter(None, entries):
-        pattern, equals, text = (part.strip() for part in entry.partition("="))
-        found = get_rule(text) if pattern and equals and pattern not in named else None
-        own = found and (found.first or found.conv)
-        if not own or found not in (Composite.uniform(own), Composite(ZERO, ZERO, own)):
-            raise ConfigError(
-                f"rule {rule!r}, at {entry!r}: expected LAYERS=RULE, each LAYERS once and RULE one "
-                f"rule for a layer, such as gamma:0.25"
-            )
-        named[pattern] = own
+        raise ConfigError(f"rule {rule} has its numbers already; drop {', '.join(options)}")
+    if isinstance(rule, Composite):
+        return rule
+    if isinstance(rule, Rule):
+        return Composite.uniform(rule)
+    form = "LAYERS=RULE, each LAYERS once"
+    named = {layers: _one_rule(text) for layers, text in entries("rule", rule, form).items()}
     return Composite.by_name(named, default=named.pop("*", ZERO))
+
+
+def _one_rule(text: str) -> Rule:
+    found = get_rule(text)
+    rule = found.first or found.conv
+    if found not in (Composite.uniform(rule), Composite(ZERO, ZERO, rule)):
+        raise refused("rule", text, "one rule for a layer, such as gamma:0.25")
+    return rule

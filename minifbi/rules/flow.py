@@ -16,7 +16,6 @@ unchanged, through max-pooling to the winners, through Flatten in another shape.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -163,10 +162,8 @@ class Rule:
         raise NotImplementedError(f"{type(self).__name__} must define __call__")
 
     def __str__(self) -> str:
-        numbers: tuple[float, ...] = (
-            dataclasses.astuple(self) if dataclasses.is_dataclass(self) else ()
-        )
-        return f"{self.name} {', '.join(f'{number:g}' for number in numbers)}".strip()
+        numbers = [f"{value:g}" for value in vars(self).values() if isinstance(value, (int, float))]
+        return f"{self.name} {', '.join(numbers)}".strip()
 
 
 def per_sample(values: Tensor) -> NDArray[np.float64]:
@@ -272,6 +269,6 @@ def pass_on(step: Step, flow: Flow) -> Flow:
     # what arrives at an output of Flatten or MaxPool2d goes to one input, whole
     if flow.is_ratio or isinstance(step.layer, (Flatten, MaxPool2d)):
         return Flow(step.relevance(flow.values), flow.is_ratio)
-    if isinstance(step.layer, (ReLU, Dropout)):  # LeakyReLU is a ReLU
+    if isinstance(step.layer, (ReLU, Dropout)):
         return flow
     return Flow(step.relevance(share(flow, step.z, step.z)))

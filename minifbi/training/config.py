@@ -18,7 +18,7 @@ from minifbi.datasets import Dataset, load_dataset
 from minifbi.datasets.pictures import check_channels
 from minifbi.errors import CheckpointError, ConfigError
 from minifbi.exchange import LoadedWeights, checksum, load_weights
-from minifbi.fbi import REDUCTIONS, STARTS, check_fbi_weight
+from minifbi.fbi import REDUCTIONS, STARTS
 from minifbi.files.source import OWN, is_own, part_name
 from minifbi.layers import Layer, Sequential
 from minifbi.models import MODELS, build_model
@@ -172,15 +172,15 @@ class TrainConfig:
         least["patience"] = 0
         for name, smallest in least.items():
             self._put(name, whole(name, getattr(self, name), smallest, LARGEST))
-        for name in ("lr", "weight_decay", "fbi_weight", "warmup", "min_delta"):
+        for name in ("lr", "weight_decay", "warmup", "min_delta"):
             self._put(name, number(name, getattr(self, name), 0))
-        self._put("fbi_gate", number("fbi_gate", self.fbi_gate, 0, 1))
+        for name in ("fbi_weight", "fbi_gate"):
+            self._put(name, number(name, getattr(self, name), 0, 1))
         self._put("momentum", number("momentum", self.momentum, 0, below=1))
         for name in ("bias", "check_numerics"):
             if not isinstance(getattr(self, name), bool):
                 raise refused(name, getattr(self, name), "True or False")
         self._check_data()
-        check_fbi_weight(self.fbi_weight)
         if not isinstance(self.fbi_rule, str):
             raise refused("fbi_rule", self.fbi_rule, "the name of a rule")
         if not is_own(self.fbi_rule):

@@ -13,8 +13,8 @@ from minifbi.datasets.resident import ResidentSplit
 from minifbi.fbi import forward_pass
 from minifbi.fusion import fuse
 from minifbi.layers import Layer
-from minifbi.layers.base import evaluating
 from minifbi.regularizers import Batch, Regularizer
+from minifbi.switch import evaluating
 
 
 def count_hits(logits: Tensor, labels: Any) -> Array:

@@ -23,9 +23,9 @@ from minifbi.errors import ConfigError, ShapeError
 from minifbi.fbi import forward_pass
 from minifbi.files.source import is_own
 from minifbi.layers import Layer
-from minifbi.layers.base import evaluating
 from minifbi.regularizers import FBI, Batch, Regularizer
 from minifbi.rules import get_rule
+from minifbi.switch import evaluating
 from minifbi.training.config import (
     TrainConfig,
     load_data,

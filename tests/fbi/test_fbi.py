@@ -310,7 +310,7 @@ def test_errors(backend):
     for error, message, wrong in (
         (
             ConfigError,
-            r"fbi_weight=2.*\[0, 1\]",
+            r"fbi_weight=2.*at least 0 and at most 1",
             lambda: fbi.objective(loss, loss, 2),
         ),
         (ConfigError, r"fbi_weight=-0\.1", lambda: fbi.objective(loss, loss, -0.1)),

@@ -154,7 +154,7 @@ def test_the_variance_gets_a_gradient_from_the_relevance_pass():
 def test_what_does_not_fit_is_refused():
     layer = BatchNorm2d(3)
     for shape in ((2, 3), (2, 4, 5, 5), (3, 5, 5)):
-        with pytest.raises(ShapeError, match=r"maps \(N, 3, H, W\)"):
+        with pytest.raises(ShapeError, match=r"expected \(N, 3, H, W\)"):
             layer(np.ones(shape, np.float32))
     with pytest.raises(ShapeError, match="one number per channel"):
         layer(np.ones((1, 3, 1, 1), np.float32))

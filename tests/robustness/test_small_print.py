@@ -43,8 +43,8 @@ from minifbi.layers import (
     ReLU,
     Sequential,
 )
-from minifbi.layers.base import evaluating
 from minifbi.layers.linear import he_normal
+from minifbi.switch import evaluating
 
 
 def random(*shape, seed=0):

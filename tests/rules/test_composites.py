@@ -114,7 +114,7 @@ def test_training_through_it(rule):
         ),
         ("2=gamma", "rule for '2': no layer"),  # a pooling
         ("7..=gamma", "rule for '7..'"),
-        ("0=", "rule ''"),
+        ("0=", "at '0=': expected LAYERS=RULE"),
         ("=gamma", "at '=gamma': expected LAYERS=RULE"),
         ("0=gamma; 3", "at '3': expected LAYERS=RULE"),
         ("0=gamma; 0=flat", "each LAYERS once"),

@@ -7,7 +7,7 @@ import numpy as np
 from minifbi.autograd import no_grad
 from minifbi.fbi import forward_pass, relevance_pass
 from minifbi.layers import Dense, Flatten, Sequential
-from minifbi.layers.base import evaluating
+from minifbi.switch import evaluating
 
 
 def lrp0(model, images, classes):
