@@ -16,7 +16,7 @@ from minifbi.arguments import choice, whole
 from minifbi.autograd import Tensor, no_grad, softmax
 from minifbi.errors import ConfigError, DataError, ShapeError
 from minifbi.fbi import forward_pass, start_ratio
-from minifbi.layers import Conv2d, Layer, ReLU, Step
+from minifbi.layers import BatchNorm2d, Conv2d, Layer, ReLU, Step
 from minifbi.rules import walk
 from minifbi.switch import evaluating
 
@@ -30,8 +30,8 @@ class LayerMaps:
     name : str
         The convolution's name, for example "conv1".
     after_relu : bool
-        Whether a ReLU follows; the maps are those of its output, else of the
-        convolution's own.
+        Whether a ReLU follows, directly or after batch normalisation; the maps are those of its
+        output, else of the convolution's own.
     activation : ndarray, shape (filters, H, W)
     relevance : ndarray, shape (filters, H, W)
         Activation times the ratio there, before any pooling; signed.
@@ -152,10 +152,9 @@ def _maps(
 ) -> tuple[tuple[LayerMaps, ...], NDArray[Any]]:
     """The maps of the first convolutions, and a_1^- over all channels of the image, (H, W)."""
     wanted: dict[int, str] = {}  # the output that is shown -> the convolution
-    for step, above in zip(steps, [*steps[1:], None], strict=True):
+    for i, step in enumerate(steps):
         if isinstance(step.layer, Conv2d) and len(wanted) < layers:
-            relu = above is not None and isinstance(above.layer, ReLU)
-            wanted[id(above.z if relu and above else step.z)] = step.name
+            wanted[id(_shown(steps[i:]).z)] = step.name
     found: dict[str, LayerMaps] = {}
     for passage in walk(steps, ratio):
         step = passage.step
@@ -170,3 +169,13 @@ def _maps(
             )
     at_image = passage.at_input.relevance(steps[0].x).numpy()[0].sum(axis=0)
     return tuple(found[name] for name in wanted.values()), at_image
+
+
+def _shown(steps: list[Step]) -> Step:
+    """The ReLU behind a convolution, the first of these steps; itself if there is none."""
+    for step, below in zip(steps[1:], steps, strict=False):
+        if step.inputs[0] is not below.z or not isinstance(step.layer, (BatchNorm2d, ReLU)):
+            break
+        if isinstance(step.layer, ReLU):
+            return step
+    return steps[0]

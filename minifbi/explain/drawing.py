@@ -109,7 +109,7 @@ def note(row: int, question: Question, answer: Answers, place: int, several: boo
     lines = [f"predicted {short(answer.run.class_names[best])} ({probability:.3f})"]
     if not (several and question.same):  # then the row's label says it
         lines.append(f"explained: {short(question.names[place])}")
-    value = f"{answer.values[row]:.2f}".replace("-", "\N{MINUS SIGN}")
+    value = f"{answer.values[row]:z.2f}".replace("-", "\N{MINUS SIGN}")
     return [*lines, f"{value_name(question.targets[place])} {value}"]
 
 

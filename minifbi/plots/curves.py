@@ -77,15 +77,8 @@ def plot_curves(
         task, series["step"], series["task_loss"], TASK, ends, column_of(epochs, "task_loss")
     )
     style(penalty, label)
-    # begun late, the curve is a short one at the right, where the legend would hide it
     _draw_loss(
-        penalty,
-        series["step"],
-        series["penalty"],
-        PENALTY,
-        ends,
-        column_of(epochs, "penalty"),
-        legend_left=late,
+        penalty, series["step"], series["penalty"], PENALTY, ends, column_of(epochs, "penalty")
     )
     _draw_accuracy(accuracy, series, ends, column_of(epochs, "val_accuracy"), gate_threshold)
     for axes, height in ((task, 0.04), (penalty, 0.04), (accuracy, 0.22)):
@@ -175,13 +168,6 @@ def style(axes: Axes, title: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _rises(values: NDArray[np.float64]) -> bool:
-    """Whether the last third of the known values lies above the first, by the mean."""
-    known = values[np.isfinite(values)]
-    third = len(known) // 3
-    return third > 0 and bool(known[-third:].mean() > known[:third].mean())
-
-
 def _draw_loss(
     axes: Axes,
     step: NDArray[Any],
@@ -189,7 +175,6 @@ def _draw_loss(
     color: str,
     ends: NDArray[Any],
     by_epoch: NDArray[Any],
-    legend_left: bool = False,
 ) -> None:
     """A loss along the steps, and its mean over each epoch amid the steps it is the mean of."""
     if not (np.isfinite(loss).any() or np.isfinite(by_epoch).any()):
@@ -213,8 +198,7 @@ def _draw_loss(
             zorder=3,
         )
     use_log_axis(axes, np.concatenate([loss, by_epoch]), 10)
-    left = legend_left or _rises(loss)
-    axes.legend(loc="upper left" if left else "upper right", fontsize=10)
+    axes.legend(loc="best", fontsize=10)
 
 
 def _draw_accuracy(

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from minifbi.plots.figure import Page, number
 
 # All lengths in inches.
-TILE, NARROWEST, GAP, EDGE, LABEL = 1.55, 1.3, 0.22, 0.3, 1.45
+TILE, NARROWEST, GAP, EDGE = 1.55, 1.3, 0.22, 0.3
+LONGEST_LINE, LETTER = 24, 0.07  # letters in a line of a row's label; inches of a letter
 LINE, BELOW, BAR_WIDE, FOOTER = 0.18, 0.26, 3.0, 0.85
 BETWEEN, SMALL, LETTERS = 0.3, 0.155, 11.5  # between blocks; a small line; letters per inch
 COLORS = {False: "RdBu_r", True: "PuOr_r"}
@@ -118,7 +119,9 @@ class HeatmapGrid(Page):
         colorblind: bool,
     ) -> None:
         self.arrangement, self.colors = arrangement, COLORS[colorblind]
-        self.left = EDGE + (LABEL if labels is not None else 0)
+        self.labels = [_wrapped(text, LONGEST_LINE) for text in labels or []]
+        longest = max((len(line) for text in self.labels for line in text.split("\n")), default=0)
+        self.left = EDGE + (LETTER * longest + 0.15 if labels is not None else 0)
         width = max(self.left + arrangement.width + EDGE, BAR_WIDE + 2 * EDGE + 1.4)
         # words, wrapped to what they belong to, and the height that each kind needs
         self.names = {place: _wrapped(place[1], 17) or " " for place in arrangement.places}
@@ -131,13 +134,13 @@ class HeatmapGrid(Page):
             for block, (_, _, wide) in arrangement.blocks.items()
             if block in notes
         }
-        self.labels = [_wrapped(text, 19) for text in labels or []]
-        name_height = LINE * max(text.count("\n") + 1 for text in self.names.values()) + 0.08
+        name_height = LINE * max(text.count("\n") + 1 for text in self.names.values()) + 0.03
         lines = [text.count("\n") + 1 for text in self.headings.values()]
         heading = LINE * max(lines, default=0)
-        self.header = name_height + (heading + 0.06 if heading else 0)
         most = [text.count("\n") + 1 for texts in self.notes.values() for text in texts]
         self.note_height = SMALL * max(most) + 0.06 if most else 0.0
+        self.space = 0.12 if most else 0.055  # below a tile's name
+        self.header = name_height + self.space + (heading + 0.03 if heading else 0)
         # with several lines per image each tile needs its name, otherwise only the first row
         space = 0.14 if heading else 0.0
         each, once = (self.header + space, 0.0) if arrangement.lines > 1 else (0.0, self.header)
@@ -193,7 +196,7 @@ class HeatmapGrid(Page):
             tall,
         )
         if self.arrangement.lines > 1 or row == 0:
-            above = 4 + 72 * (self.note_height + (self.arrangement.tall - tall) / 2)
+            above = 72 * (self.space + self.note_height + (self.arrangement.tall - tall) / 2)
             title = self.names[block, name]
             axes.set_title(title, fontsize=10, pad=above, parse_math=False)
         return axes

@@ -16,7 +16,7 @@ from minifbi.autograd import Tensor
 from minifbi.errors import ConfigError, DataError, NonFiniteError, ShapeError
 from minifbi.fbi import forward_pass, relevance_pass
 from minifbi.layers import AvgPool2d, Conv2d, Dense, Dropout, Flatten, ReLU, Sequential
-from minifbi.models import alexnet, lenet, mlp
+from minifbi.models import alexnet, lenet, mlp, resnet, vgg
 from minifbi.plots import plot_activations, save_figure
 from minifbi.plots.figure import number
 
@@ -46,6 +46,18 @@ def test_every_map_is_the_models_own_activation() -> None:
     np.testing.assert_array_equal(shown(axes["input"])[0], IMAGE[0])
     # input, its relevance, two blocks a layer; a colour bar for all but the input
     assert len(axes) == 2 + 6 + 7
+
+
+@pytest.mark.parametrize("build", [vgg, resnet])
+def test_a_relu_behind_batch_normalisation_is_found(build: Any) -> None:
+    model = build(backend="numpy")
+    model.eval()
+    steps = {step.name: step for step in forward_pass(model, IMAGE[None])}
+    for layer in activation_maps(model, IMAGE, 7, layers=4).layers:
+        last = layer.name.endswith(".conv2")  # of a residual block: a sum comes before the ReLU
+        assert layer.after_relu == (not last)
+        source = layer.name if last else layer.name.replace("conv", "relu")
+        np.testing.assert_array_equal(layer.activation, steps[source].z.numpy()[0])
 
 
 @pytest.mark.parametrize("start", ["target", "predicted"])

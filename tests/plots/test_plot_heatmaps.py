@@ -119,6 +119,18 @@ def test_texts_are_apart(shape: Any, count: int, per_line: int, many: int) -> No
     assert_texts_apart(plot_heatmaps({"m": np.ones((1, 1, *shape))}, shared="all"))
 
 
+def test_a_label_has_the_room_that_it_needs() -> None:
+    maps = {"lrp-0": np.ones((1, 1, 4, 4))}
+    widths = []
+    for label in ("7", "explained: 7 minus 1", "predicted square (0.990)"):
+        figure = plot_heatmaps(maps, rows=[label])
+        assert_texts_apart(figure)
+        (text,) = [text for text in figure.texts if text.get_text() == label]  # on one line
+        assert text.get_window_extent().x1 < figure.axes[0].get_window_extent().x0
+        widths.append(figure.get_figwidth())
+    assert widths == sorted(widths)
+
+
 def test_the_same_figure_gives_the_same_bytes(tmp_path: Any) -> None:
     for name in ("a.png", "b.png"):
         save_figure(plot_heatmaps(MAPS, IMAGES), tmp_path / name)
