@@ -14,7 +14,7 @@ from minifbi.backends import get_backend
 from minifbi.datasets import load_dataset
 from minifbi.errors import MinifbiError
 from minifbi.fbi import fbi_loss, fbi_terms, forward_pass, objective, relevance_pass
-from minifbi.models import alexnet, build_model, lenet, mlp
+from minifbi.models import alexnet, build_model, lenet, mlp, resnet, vgg
 from minifbi.numerics import check_numerics
 
 __version__ = "0.1.0"
@@ -22,3 +22,4 @@ __version__ = "0.1.0"
 __all__ = ["MinifbiError", "Tensor", "__version__", "alexnet", "build_model", "check_gradients"]
 __all__ += ["check_numerics", "fbi_loss", "fbi_terms", "forward_pass", "get_backend", "lenet"]
 __all__ += ["load_dataset", "mlp", "no_grad", "objective", "relevance_pass"]
+__all__ += ["resnet", "vgg"]
