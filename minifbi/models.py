@@ -322,9 +322,9 @@ def resnet(
 ) -> Sequential:
     """A small residual network (He, Zhang, Ren and Sun 2016), for 28 x 28 to 32 x 32.
 
-    A 3x3 convolution with 16 filters; three basic blocks with 16, 32 and 64, of which the second
-    and third halve the map and have a 1x1 convolution in their shortcut; the mean of each map;
-    one dense layer.  BatchNorm2d stands behind each convolution.  So K = 10:
+    A 3x3 convolution with 16 filters and 2x2 max-pooling; three basic blocks with 16, 32 and 64,
+    of which the second and third halve the map and have a 1x1 convolution in their shortcut; the
+    mean of each map; one dense layer.  BatchNorm2d stands behind each convolution.  So K = 10:
     conv1, block1.conv1, block1.conv2, ..., block2.shortcut.conv, ..., dense2.
 
     Parameters
@@ -347,6 +347,7 @@ def resnet(
     net = _Builder(input_shape, seed, backend, dtype, bias)
     net.normed("1", 16 * width)
     net.relu("1")
+    net.pool("pool1", 2, 2, MaxPool2d)
     for stage, channels in enumerate((16, 32, 64), start=1):
         net.block(f"block{stage}", channels * width, stride=1 if stage == 1 else 2)
     net.global_pool()
