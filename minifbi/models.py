@@ -22,6 +22,7 @@ from minifbi.layers import (
     Conv2d,
     Dense,
     Flatten,
+    GlobalAvgPool2d,
     Layer,
     MaxPool2d,
     ReLU,
@@ -98,6 +99,10 @@ class _Builder:
             self.shape = after
         shortcut = Sequential(self.layers) if self.layers else None
         self.layers = {**layers, name: Residual(chain, shortcut=shortcut), f"relu_{name}": ReLU()}
+
+    def global_pool(self) -> None:
+        self.layers["pool"] = GlobalAvgPool2d()
+        self.shape = (self.shape[0], 1, 1)
 
     def pool(self, name: str, kernel: int, stride: int, kind: type[MaxPool2d | AvgPool2d]) -> None:
         size = self._window(name, kernel, stride, 0)
@@ -318,10 +323,8 @@ def resnet(
     """A small residual network (He, Zhang, Ren and Sun 2016), for 28 x 28 to 32 x 32.
 
     A 3x3 convolution with 16 filters and 2x2 max-pooling; three basic blocks with 16, 32 and 64,
-    of which the second and third halve the map and have a 1x1 convolution in their shortcut; one
-    dense layer.  BatchNorm2d stands behind each convolution.  There is no mean over each map before
-    the dense layer: it divides each unit's ratio by the number of pixels, so the FBI loss, which
-    compares the ratio with 1, would push the last maps to 0.  So K = 10:
+    of which the second and third halve the map and have a 1x1 convolution in their shortcut; the
+    mean of each map; one dense layer.  BatchNorm2d stands behind each convolution.  So K = 10:
     conv1, block1.conv1, block1.conv2, ..., block2.shortcut.conv, ..., dense2.
 
     Parameters
@@ -347,6 +350,7 @@ def resnet(
     net.pool("pool1", 2, 2, MaxPool2d)
     for stage, channels in enumerate((16, 32, 64), start=1):
         net.block(f"block{stage}", channels * width, stride=1 if stage == 1 else 2)
+    net.global_pool()
     return net.dense((), num_classes, first=2)
 
 
